@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import UserError
@@ -33,8 +33,8 @@ def save(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Ma
     """Write a checkpoint: `config`, and for each group such as ``codec`` a file of named tensors.
 
     `config` is what JSON can hold; its entries ``format`` and ``files`` are set here. Tensors may have any
-    dtype, such as bf16. Whatever checkpoint was in `folder` stays whole until the new one is. Raises UserError
-    where `folder` is a file; an OSError, such as no space, leaves the old checkpoint.
+    dtype, such as bf16. Whatever checkpoint was in `folder` stays whole until the new one is. Raises
+    UserError where `folder` is a file; an OSError, such as no space, leaves the old checkpoint.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -89,7 +89,7 @@ def replace_file(path: str | Path, data: bytes) -> None:
 
 def _write_group(folder: Path, group: str, named: Mapping[str, Tensor]) -> dict[str, str | int]:
     temporary = folder / f".{group}.safetensors.{os.getpid()}.tmp"
-    save_file(_separate(named), temporary)
+    safetensors.torch.save_file(_separate(named), temporary)
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     digest = _sha256(temporary)
@@ -117,7 +117,9 @@ def _remove_stale(folder: Path) -> None:
     try:
         keep = {entry["file"] for entry in _read_config(folder)["files"].values()}
     except UserError:
-        keep = set()  # no checkpoint yet: nothing that a reader could want
+        if (folder / CONFIG).exists():
+            return  # it may be mended by hand, and then these are its files
+        keep = set()
     for path in folder.iterdir():
         if _OWN.fullmatch(path.name) and path.name not in keep:
             path.unlink(missing_ok=True)
@@ -172,10 +174,11 @@ def _read_group(folder: Path, group: str, entry: Mapping[str, Any]) -> dict[str,
     if size != entry["bytes"]:
         what = "truncated" if size < entry["bytes"] else "altered"
         raise UserError(f"{path}: {what}: {size} bytes, but {CONFIG} says {entry['bytes']}; copy it again")
-    if _sha256(path) != entry["sha256"]:
+    data = path.read_bytes()  # checked and parsed from the same bytes, whatever happens to the file
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise UserError(f"{path}: altered: its sha256 is not the one in {CONFIG}; copy it again")
     try:
-        return load_file(path)
+        return safetensors.torch.load(data)
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file of {group!r}: {error}") from None
 

@@ -1,0 +1,154 @@
+"""``python -m engine COMMAND``: collect, train and measure worlds, each in a module that is loaded on use.
+
+A command's module has a dataclass `Args`, which tyro reads from the command line, and ``run(args)``.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from engine import config, runtime
+from engine.errors import UserError, nearest, unknown
+
+PROGRAM = "python -m engine"
+
+# command: its module and what it does
+COMMANDS: dict[str, tuple[str, str]] = {
+    "collect": ("engine.train.collect", "record frames and actions from a world's simulator"),
+    "train codec": ("engine.train.codec", "learn the frame <-> latent codec from collected frames"),
+    "train generator": ("engine.train.generator", "learn to draw the next frame, in resumable legs"),
+    "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
+    "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
+    "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
+}
+
+# package: the extra of this project that installs it
+_EXTRAS = {
+    "matplotlib": "train",
+    "omg": "doom",
+    "omgifol": "doom",
+    "stable_baselines3": "rl",
+    "tensorboard": "train",
+    "vizdoom": "doom",
+}
+
+
+def guarded(main: Callable[[], Any]) -> int:
+    """Call `main` and return the exit status: what a user can cause ends in one line, without a traceback.
+
+    UserError, OSError and a missing optional package give ``error: ...`` on stderr and 2, Ctrl+C gives 130.
+    A closed pipe, as in ``| head``, is no error. Everything else is a mistake of the program and passes.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit flushes into it again
+        return 0
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return _fail(f"this needs the package {package!r}: pip install -e '.[{_EXTRAS[package]}]'")
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that `arguments` (by default the process's own) name; see `COMMANDS`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] == "--version":
+        import engine
+
+        print(f"loci-engine {engine.__version__}")
+        return
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview(COMMANDS))
+        return
+    command, rest = _pick(words)
+    if command is None:
+        print(_overview([name for name in COMMANDS if name.startswith(f"{words[0]} ")]))
+        return
+    runtime.setup()  # the module may import torch
+    module = _load(command)
+    import tyro
+
+    module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest))
+
+
+def _overview(names: Sequence[str] | dict[str, Any]) -> str:
+    width = max(len(name) for name in names)
+    lines = [f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names]
+    return "\n".join(
+        [f"usage: {PROGRAM} COMMAND ...", "", *lines, "", f"{PROGRAM} COMMAND --help tells more."]
+    )
+
+
+def _pick(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the command and what follows it; no command where only help on a group, as `train`, is wanted."""
+    first = words[0]
+    if first in COMMANDS:
+        return first, list(words[1:])
+    seconds = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
+    if not seconds:
+        firsts = dict.fromkeys(name.split()[0] for name in COMMANDS)
+        raise UserError(unknown("command", first, firsts))
+    second = words[1] if len(words) > 1 else ""
+    if second in ("-h", "--help", "help"):
+        return None, []
+    if second not in seconds:
+        guess = nearest(second, seconds)
+        hint = f"; nearest: {guess!r}" if guess else ""
+        came = f", not {second!r}{hint}" if second else " after it"
+        raise UserError(f"{first}: expected {' or '.join(seconds)}{came}")
+    return f"{first} {second}", list(words[2:])
+
+
+def _load(command: str) -> Any:
+    name = COMMANDS[command][0]
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise UserError(f"the command {command!r} is not part of this installation") from None
+
+
+@dataclass(frozen=True)
+class Args:
+    """List the worlds: name, title, preset, and whether the checkpoint is there."""
+
+
+def run(args: Args) -> None:
+    """Print a line for each world of the project; one that cannot be read says why."""
+    rows = [_row(name) for name in config.list_worlds()]
+    if not rows:
+        print(f"no worlds in {config.project_root() / 'worlds'}")
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for *cells, last in rows:
+        print("  ".join([*(text.ljust(width) for text, width in zip(cells, widths, strict=True)), last]))
+
+
+def _row(name: str) -> list[str]:
+    try:
+        world = config.load_world(name)
+    except UserError as error:
+        return [name, "?", "?", f"cannot be read: {error}"]
+    there = (world.checkpoint_path / "config.json").is_file()
+    return [name, world.title, world.preset, world.checkpoint if there else "no checkpoint yet"]

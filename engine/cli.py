@@ -100,7 +100,7 @@ def _overview(names: Sequence[str] | dict[str, Any]) -> str:
 
 
 def _pick(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the command and what follows it; no command where only help on a group, as `train`, is wanted."""
+    """Return the command and what follows it; none where only help on a group such as `train` is wanted."""
     first = words[0]
     if first in COMMANDS:
         return first, list(words[1:])

@@ -73,7 +73,10 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor
 
 
 def replace_file(path: str | Path, data: bytes) -> None:
-    """Write `data` to a file beside `path`, flush it to the disk, and rename it to `path`."""
+    """Write `data` to a file beside `path`, flush it to the disk, and rename it to `path`.
+
+    Raises OSError, always with the name of `path`: a write to a full disk has none of its own.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -82,21 +85,20 @@ def replace_file(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _write_group(folder: Path, group: str, named: Mapping[str, Tensor]) -> dict[str, str | int]:
-    temporary = folder / f".{group}.safetensors.{os.getpid()}.tmp"
-    safetensors.torch.save_file(_separate(named), temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    digest = _sha256(temporary)
+    data = safetensors.torch.save(_separate(named))
+    digest = hashlib.sha256(data).hexdigest()
     name = f"{group}-{digest[:8]}.safetensors"
-    size = temporary.stat().st_size
-    os.replace(temporary, folder / name)
-    return {"file": name, "sha256": digest, "bytes": size}
+    replace_file(folder / name, data)
+    return {"file": name, "sha256": digest, "bytes": len(data)}
 
 
 def _separate(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -194,14 +196,6 @@ def _is_pickle(path: Path) -> bool:
     if head[8:] == b"{" and length <= path.stat().st_size - 8:
         return False
     return head[:1] == b"\x80" or head[:2] == b"PK"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,7 +30,7 @@ def rule(engine: str = "", others: str = "", lazy: str = "") -> Rule:
 
 # A rule holds for the module and all below it; the longest name that fits counts.
 RULES = {
-    "play": rule("engine", "numpy tyro", lazy="torch pygame"),
+    "play": rule("engine", "tyro", lazy="numpy tqdm"),
     "engine": rule(lazy="engine"),
     "engine.__main__": rule("engine.cli"),
     "engine.cli": rule("engine.runtime", lazy="engine tyro"),
@@ -49,17 +49,17 @@ RULES = {
     "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
     "engine.envs": rule("engine.envs engine.library engine.world", "gymnasium numpy torch"),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
-    "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom"),
+    "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),
     "engine.train": rule(
         "engine.train engine.model engine.sources engine.world engine.checkpoint engine.runtime",
-        "gymnasium numpy safetensors torch tqdm tyro",
-        lazy="tensorboard matplotlib PIL",
+        "gymnasium numpy safetensors torch tqdm tyro PIL",
+        lazy="tensorboard matplotlib",
     ),
     "engine.bench": rule(
         "engine.bench engine.model engine.world engine.library engine.sources engine.runtime"
         " engine.checkpoint engine.train.dataset engine.train.collect",
-        "gymnasium numpy torch tqdm tyro",
-        lazy="matplotlib PIL",
+        "gymnasium numpy torch tqdm tyro PIL",
+        lazy="matplotlib",
     ),
 }
 

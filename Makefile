@@ -56,9 +56,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.play: $(VENV)/.made $(NEEDS)
+	@echo "installing what is missing (torch is large: this may take minutes)"
 	$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made $(NEEDS)
+	@echo "installing what is missing (torch is large: this may take minutes)"
 	$(PIP) install --quiet -c constraints.txt -e '.[doom,train,dev]'
 	@touch $@

@@ -1,0 +1,25 @@
+"""Simulators that worlds are learned from, each a Gymnasium environment."""
+
+from typing import Any
+
+import gymnasium as gym
+
+from engine.config import WorldConfig
+
+
+def make_source(
+    config: WorldConfig, *, height: int | None = None, width: int | None = None
+) -> gym.Env[Any, Any]:
+    """Open a world's simulator: observations uint8 (H, W, 3), actions MultiBinary over its buttons.
+
+    `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the
+    source or one of its options is unknown, or its package is missing.
+    """
+    from engine.sources.doom import DoomEnv
+
+    return DoomEnv(
+        buttons=config.buttons,
+        height=height or config.shape.height,
+        width=width or config.shape.width,
+        **config.source_options,
+    )

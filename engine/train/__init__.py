@@ -1,0 +1,1 @@
+"""Training: collecting frames, and one module per stage."""

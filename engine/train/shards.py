@@ -1,0 +1,108 @@
+"""Shards: episodes from a simulator in a safetensors file, which is there whole or not at all."""
+
+import errno
+import json
+import os
+import zlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from safetensors.numpy import save
+
+from engine.errors import UserError
+from engine.sources.splits import SPLITS
+from engine.train.walks import Walker
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to make: `number` counts from 0 within the split, `frames` > 0."""
+
+    split: str
+    number: int
+    frames: int
+
+    def path(self, out: Path) -> Path:
+        """Return the shard's file in the folder `out`."""
+        return out / self.split / f"shard-{self.number:05d}.safetensors"
+
+
+def collect_episode(
+    env: gym.Env[Any, Any], map_seed: int, length: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Walk for `length` frames on one map.
+
+    Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
+    ``frames[i]`` and ``actions[0]`` is zero, and poses float32 (length, 4), zero where the source has none.
+    """
+    source: Any = env.unwrapped
+    frame, info = env.reset(seed=map_seed, options={"map_seed": map_seed})
+    walker = Walker(source.buttons, rng, getattr(source, "route", None))
+    frames = np.empty((length, *frame.shape), np.uint8)
+    actions = np.zeros((length, len(source.buttons)), np.uint8)
+    poses = np.zeros((length, 4), np.float32)
+    for index in range(length):
+        if index:
+            actions[index] = walker.act(info.get("pose"))
+            frame, _, terminated, truncated, info = env.step(actions[index])
+            if terminated or truncated:
+                frame, info = env.reset()
+        frames[index] = frame
+        poses[index] = info.get("pose", 0.0)
+    return {"frames": frames, "actions": actions, "poses": poses}
+
+
+def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Generator[int, None, bytes]:
+    """Play episodes of `length` frames; yields each one's frames, returns safetensors bytes."""
+    rng = np.random.default_rng([seed, list(SPLITS).index(job.split), job.number])
+    episodes: list[dict[str, np.ndarray]] = []
+    map_seeds: list[int] = []
+    split = SPLITS[job.split]
+    for begin in range(0, job.frames, length):
+        map_seed, walk_seed = int(rng.integers(split.start, split.stop)), int(rng.integers(2**62))
+        episode = collect_episode(
+            env, map_seed, min(length, job.frames - begin), np.random.default_rng(walk_seed)
+        )
+        episodes.append(episode)
+        map_seeds.append(map_seed)
+        yield len(episode["actions"])
+    tensors = {name: np.concatenate([entry[name] for entry in episodes]) for name in episodes[0]}
+    lengths = [len(entry["actions"]) for entry in episodes]
+    tensors["episode"] = np.repeat(np.arange(len(episodes), dtype=np.int32), lengths)
+    tensors["map_seed"] = np.array(map_seeds, np.int64)
+    crc = zlib.crc32(np.ascontiguousarray(tensors["frames"]).data)
+    return save(tensors, metadata={"format": "loci-shard-1", "crc32": str(crc)})
+
+
+def is_whole(path: Path, frames: int) -> bool:
+    """Say whether `path` is a shard of this many frames, not cut short."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, 1 << 20)))
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        return header["frames"]["shape"][0] == frames and path.stat().st_size == 8 + size + end
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all. Raises UserError where the disk is full."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left on the disk for {path}; free some and run the same command again,"
+                " what is complete is kept"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

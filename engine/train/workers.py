@@ -1,0 +1,96 @@
+"""Collecting in several processes: each plays its own simulator, none outlives the run."""
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from engine.config import WorldConfig
+from engine.errors import UserError
+from engine.sources import make_source
+from engine.train.shards import Job, make_shard, write_whole
+
+Work = Callable[[WorldConfig, Path, int, int, list[Job]], Iterator[int]]
+
+
+def in_processes(workers: int) -> Work:
+    """Return a function that makes shards in `workers` processes and yields the frames made, as they come."""
+
+    def work(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
+        context = multiprocessing.get_context("spawn")
+        tasks, results = context.Queue(), context.Queue()
+        count = min(workers, len(jobs))
+        for job in jobs:
+            tasks.put(job)
+        for _ in range(count):
+            tasks.put(None)
+        processes: list[BaseProcess] = [
+            context.Process(target=_worker, args=(config, out, seed, length, tasks, results), daemon=True)
+            for _ in range(count)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            yield from _gather(processes, results)
+        finally:
+            for process in processes:
+                if process.is_alive():
+                    process.terminate()
+            for process in processes:
+                process.join()
+
+    return work
+
+
+def _gather(processes: list[BaseProcess], results: Any) -> Iterator[int]:
+    """Yield what the workers report until all are done; raises what one of them raised."""
+    running = len(processes)
+    while running:
+        try:
+            message = results.get(timeout=1.0)
+        except queue.Empty:
+            dead = [process for process in processes if process.exitcode not in (None, 0)]
+            if dead:
+                raise UserError(
+                    f"a worker process ended with status {dead[0].exitcode} (killed, or out of memory?);"
+                    " run the same command again, complete shards are kept"
+                ) from None
+            continue
+        if isinstance(message, BaseException):
+            raise message
+        if message is None:
+            running -= 1
+        else:
+            yield message
+
+
+def _worker(config: WorldConfig, out: Path, seed: int, length: int, tasks: Any, results: Any) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(0)  # as an exception, so that the simulator is closed on the way out
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    parent = os.getppid()
+    try:
+        with closing(make_source(config)) as env:
+            while (job := tasks.get()) is not None:
+                shard = make_shard(env, job, seed, length)
+                while True:
+                    try:
+                        frames = next(shard)
+                    except StopIteration as end:
+                        write_whole(job.path(out), end.value)
+                        break
+                    results.put(frames)
+                    if os.getppid() != parent:  # the run was killed
+                        return
+        results.put(None)
+    except (UserError, OSError) as error:
+        results.put(error)

@@ -60,7 +60,7 @@ class MapOptions:
             raise UserError(unknown("textures", self.textures, STYLES))
         if self.ceilings[0] < self.heights + 72:
             raise UserError(
-                f"ceilings must be at least heights + 72 = {self.heights + 72}, so that the player fits through,"
+                f"ceilings must be at least heights + 72 = {self.heights + 72}, so that the player fits,"
                 f" not {self.ceilings[0]}"
             )
 

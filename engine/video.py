@@ -1,0 +1,261 @@
+"""Frames to files: mp4, gif and (animated) png, written on a thread of their own, and single pictures.
+
+A file appears under its name only when it is whole: it is written under a temporary name beside it and
+renamed by :meth:`VideoWriter.close`.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import math
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from engine.errors import UserError
+
+EXTENSIONS = (".mp4", ".gif", ".png")
+# Small frames are magnified by whole pixels up to at least this height; a png keeps the frames as they are.
+WATCHABLE_HEIGHT = {".mp4": 480, ".gif": 240, ".png": 1}
+
+
+def check_path(path: str | os.PathLike[str], extensions: Sequence[str] = EXTENSIONS) -> Path:
+    """The path as a `Path`, if a picture or video can be written there; else `UserError`."""
+    path = Path(path)
+    if path.suffix.lower() not in extensions:
+        raise UserError(f"{path}: expected a file name that ends in {', '.join(extensions)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UserError(f"{path}: expected a file name, this is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: the folder {path.parent} cannot be written to")
+    return path
+
+
+def scale_for(height: int, target: int) -> int:
+    """The smallest whole factor that makes `height` pixels at least `target` pixels high."""
+    return max(1, math.ceil(target / height))
+
+
+def magnify(frame: np.ndarray, scale: int) -> np.ndarray:
+    """Repeat every pixel `scale` times in both directions: uint8 (H, W, 3) -> (H*scale, W*scale, 3)."""
+    return frame if scale == 1 else frame.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def contact_sheet(frames: Sequence[np.ndarray], columns: int = 6, gap: int = 1) -> np.ndarray:
+    """Frames of one size, uint8 (H, W, 3), side by side in rows of `columns`, as one picture."""
+    if not frames:
+        raise UserError("a contact sheet needs at least one frame")
+    height, width, _ = frames[0].shape
+    columns = min(columns, len(frames))
+    rows = math.ceil(len(frames) / columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = frame
+    return sheet
+
+
+def save_picture(path: str | os.PathLike[str], frame: np.ndarray, scale: int = 1) -> Path:
+    """Write one picture, uint8 (H, W, 3), as png; whole or not at all. Returns the path."""
+    from PIL import Image
+
+    path = check_path(path, (".png",))
+    temporary = _temporary(path)
+    try:
+        Image.fromarray(magnify(frame, scale)).save(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+class VideoWriter:
+    """Writes frames to `path` (.mp4: H.264, .gif, .png: animated and lossless) without holding up the caller.
+
+    Args:
+        path: where the video goes; its folder must exist, a file of that name is replaced.
+        fps: frames a second, > 0.
+        scale: magnification in whole pixels; None makes small frames watchable (mp4 at least 480 pixels high,
+            gif 240, png as they are).
+        capacity: frames that may wait; :meth:`add` waits when so many do, so that none is ever dropped.
+
+    A failed write (a full disk) raises `UserError` from the next :meth:`add` or from :meth:`close`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], fps: float, scale: int | None = None, *, capacity: int = 64
+    ) -> None:
+        self.path = check_path(path)
+        if not (math.isfinite(fps) and fps > 0):
+            raise UserError(f"a video needs a rate above 0 frames a second, not {fps}")
+        if scale is not None and scale < 1:
+            raise UserError(f"a video's scale is a whole number from 1 up, not {scale}")
+        self.fps = float(fps)
+        self.scale = scale
+        self.frames = 0
+        self._shape: tuple[int, ...] | None = None
+        self._temporary = _temporary(self.path)
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(capacity)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="video", daemon=True)
+        self._closed = False
+        try:
+            self._temporary.touch()
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        self._thread.start()
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append one frame, uint8 (H, W, 3); all frames of a video have one size."""
+        if self._closed:
+            raise UserError(f"{self.path}: this video is closed")
+        self._raise_error()
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise UserError(
+                f"a video takes frames of uint8 (height, width, 3), not {frame.dtype} {frame.shape}"
+            )
+        if self._shape is None:
+            self._shape = frame.shape
+        elif frame.shape != self._shape:
+            raise UserError(f"{self.path}: the video's frames are {self._shape}, this one is {frame.shape}")
+        self._queue.put(frame.copy())  # the caller may draw into its buffer again
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        try:
+            self._raise_error()
+            if self.frames:
+                self._temporary.replace(self.path)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the writer's thread ---
+
+    def _run(self) -> None:
+        frames = _QueueFrames(self._queue, self.path.suffix.lower(), self.scale)
+        try:
+            first = next(frames, None)
+            if first is not None:
+                write = {".mp4": _write_mp4, ".png": _write_png, ".gif": _write_gif}
+                write[self.path.suffix.lower()](self._temporary, self.fps, first, frames)
+        except BaseException as error:  # handed to the caller's thread by _raise_error
+            self._error = error
+            for _ in frames:  # keep the queue moving, so that a waiting add() wakes up and sees the error
+                pass
+
+    def _raise_error(self) -> None:
+        error = self._error
+        if error is None:
+            return
+        if isinstance(error, OSError):
+            raise _write_error(self.path, error) from error
+        raise error
+
+
+class _QueueFrames(Iterator[np.ndarray]):
+    """The queue's frames, magnified, until its None. Unlike a generator, it outlives its reader's error."""
+
+    def __init__(self, frames: queue.Queue[np.ndarray | None], extension: str, scale: int | None) -> None:
+        self._queue, self._extension, self._scale = frames, extension, scale
+        self._ended = False
+
+    def __next__(self) -> np.ndarray:
+        frame = None if self._ended else self._queue.get()
+        if frame is None:
+            self._ended = True
+            raise StopIteration
+        return magnify(frame, self._scale or scale_for(frame.shape[0], WATCHABLE_HEIGHT[self._extension]))
+
+
+def _write_mp4(path: Path, fps: float, first: np.ndarray, rest: Iterator[np.ndarray]) -> None:
+    def even(frame: np.ndarray) -> np.ndarray:  # 4:2:0 colour has no odd sizes: repeat the last row or column
+        height, width, _ = frame.shape
+        return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+    # "veryfast" leaves the processor to the model; an index in front lets a browser begin at once
+    _encode(
+        path,
+        "mp4",
+        "libx264",
+        "yuv420p",
+        fps,
+        even(first),
+        map(even, rest),
+        {"movflags": "+faststart"},
+        {"preset": "veryfast", "crf": "18"},
+    )
+
+
+def _write_png(path: Path, fps: float, first: np.ndarray, rest: Iterator[np.ndarray]) -> None:
+    _encode(path, "apng", "apng", "rgb24", fps, first, rest, {"plays": "0"}, {})
+
+
+def _encode(
+    path: Path,
+    container: str,
+    codec: str,
+    pixels: str,
+    fps: float,
+    first: np.ndarray,
+    rest: Iterator[np.ndarray],
+    container_options: dict[str, str],
+    codec_options: dict[str, str],
+) -> None:
+    import av  # and not imageio around it, which turns a full disk into an unclear error
+
+    height, width, _ = first.shape
+    with av.open(str(path), "w", format=container, options=container_options) as file:
+        stream: Any = file.add_stream(
+            codec, rate=Fraction(fps).limit_denominator(65535), options=codec_options
+        )
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        for frame in itertools.chain([first], rest):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode(None))
+
+
+def _write_gif(path: Path, fps: float, first: np.ndarray, rest: Iterator[np.ndarray]) -> None:
+    from PIL import Image  # it picks 256 colours for each frame, FFmpeg the same 256 for all
+
+    # Times are hundredths of a second; below two of them viewers fall back to ten.
+    duration = max(20, round(100 / fps) * 10)
+    images = (Image.fromarray(frame) for frame in rest)
+    Image.fromarray(first).save(path, save_all=True, append_images=images, duration=duration, loop=0)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident():x}.part{path.suffix.lower()}")
+
+
+def _write_error(path: Path, error: OSError) -> UserError:
+    if error.errno == errno.ENOSPC:
+        return UserError(f"{path}: no space left on the disk; the file was not written")
+    return UserError(f"{path}: could not be written ({error.strerror or error})")

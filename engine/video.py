@@ -27,6 +27,12 @@ EXTENSIONS = (".mp4", ".gif", ".png")
 WATCHABLE_HEIGHT = {".mp4": 480, ".gif": 240, ".png": 1}
 
 
+def prepare() -> None:
+    """Load the encoders now, so that the first recording does not make a game stutter."""
+    import av  # noqa: F401
+    from PIL import Image  # noqa: F401
+
+
 def check_path(path: str | os.PathLike[str], extensions: Sequence[str] = EXTENSIONS) -> Path:
     """The path as a `Path`, if a picture or video can be written there; else `UserError`."""
     path = Path(path)

@@ -1,0 +1,158 @@
+"""A world in play: its start frames, restarts, and the snapshots that saving and rewinding go back to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.actions import encode
+from engine.errors import UserError, unknown
+
+MODES = ("window", "full")
+STEPS = (1, 2, 4)
+# Rewinding goes back in strides of 4 frames, at most 120 of them, and holds no more than about 256 MiB.
+REWIND_STRIDE = 4
+REWIND_SLOTS = 120
+REWIND_BYTES = 256 * 2**20
+
+
+class Playable(Protocol):
+    """What play needs of a world; see engine.world.World. Frames are uint8 (B, H, W, 3), here with B = 1."""
+
+    @property
+    def buttons(self) -> tuple[str, ...]: ...
+    @property
+    def device(self) -> Any: ...
+    def reset(self, seed: int, frames: np.ndarray, actions: np.ndarray | None = None) -> np.ndarray: ...
+    def render(self, action: np.ndarray) -> np.ndarray: ...
+    def commit(self) -> None: ...
+    def snapshot(self) -> Any: ...
+    def restore(self, snapshot: Any) -> None: ...
+    def set_mode(self, mode: str) -> None: ...
+    def set_steps(self, steps: int) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class _Moment:
+    snapshot: Any
+    frame: np.ndarray
+    index: int
+
+
+class Game:
+    """One world, played by one thread at a time.
+
+    Args:
+        world: the world, of one (B = 1).
+        starts: start frames by name, uint8 (H, W, 3); at least one.
+        seed: of the world's noise, >= 0.
+        start: name of the first start frame; None lets the seed choose one.
+    """
+
+    def __init__(
+        self, world: Playable, starts: Mapping[str, np.ndarray], *, seed: int = 0, start: str | None = None
+    ) -> None:
+        self.world = world
+        self.starts = dict(starts)
+        self.seed = seed
+        self.start = choose_start(self.starts, seed, start)
+        self.index = 0  # frames since the start
+        self.frame = self.starts[self.start]  # what is shown
+        self._saved: _Moment | None = None
+        self._past: deque[_Moment] = deque()
+
+    def restart(self, other: bool = False) -> np.ndarray:
+        """Begin again: here, or at the next start (after the last one, at the first with the next seed).
+
+        Returns the first frame, uint8 (H, W, 3).
+        """
+        if other:
+            names = list(self.starts)
+            place = (names.index(self.start) + 1) % len(names)
+            self.start = names[place]
+            self.seed += place == 0
+        picture = self.starts[self.start]
+        self.frame = self.world.reset(self.seed, picture[None, None], None)[0]
+        self.index = 0
+        self._past.clear()
+        self._remember()
+        return self.frame
+
+    def render(self, pressed: Iterable[str]) -> np.ndarray:
+        """Draw the next frame, uint8 (H, W, 3), with these buttons held; `commit` must follow."""
+        self.frame = self.world.render(encode(self.world.buttons, pressed))[0]
+        self.index += 1
+        return self.frame
+
+    def commit(self) -> None:
+        """Write the frame that was drawn into the world's memory."""
+        self.world.commit()
+        if self.index % REWIND_STRIDE == 0:
+            self._remember()
+
+    @property
+    def can_load(self) -> bool:
+        """Whether something was saved."""
+        return self._saved is not None
+
+    def save(self) -> None:
+        """Keep this moment, in place of the one kept before."""
+        self._saved = self._now()
+
+    def load(self) -> np.ndarray:
+        """Go back to the moment that was saved; returns its frame."""
+        if self._saved is None:
+            raise UserError("nothing is saved yet: F5 saves")
+        self._past.clear()
+        self._past.append(self._saved)
+        return self._return_to(self._saved)
+
+    def rewind(self) -> np.ndarray | None:
+        """Go some frames back; returns the frame there, or None where the past ends."""
+        while self._past and self._past[-1].index >= self.index and len(self._past) > 1:
+            self._past.pop()
+        if not self._past or self._past[-1].index >= self.index:
+            return None
+        return self._return_to(self._past[-1])
+
+    def set_mode(self, mode: str) -> None:
+        """Switch the memory mode, one of `MODES`; rewinding cannot go back beyond the switch."""
+        self.world.set_mode(mode)
+        self._past.clear()
+        self._saved = None
+        self._remember()
+
+    def _now(self) -> _Moment:
+        return _Moment(self.world.snapshot(), self.frame, self.index)
+
+    def _remember(self) -> None:
+        size = max(1, int(self.world.stats()["memory_bytes"]))
+        slots = max(2, min(REWIND_SLOTS, REWIND_BYTES // size))
+        while len(self._past) >= slots:
+            self._past.popleft()
+        self._past.append(self._now())
+
+    def _return_to(self, moment: _Moment) -> np.ndarray:
+        self.world.restore(moment.snapshot)
+        self.frame, self.index = moment.frame, moment.index
+        return self.frame
+
+
+def choose_start(starts: Iterable[str], seed: int, start: str | None) -> str:
+    """The start's name, checked, or the one that the seed picks."""
+    names = list(starts)
+    if not names:
+        raise UserError("this world has no start frames; give one with --image FILE")
+    if start is None:
+        return names[seed % len(names)]
+    if start not in names:
+        shown = names if len(names) <= 8 else [*names[:8], f"... ({len(names)} in all)"]
+        near = unknown("start", start, names).partition("; nearest: ")[2]
+        hint = f"; nearest: {near}" if near else ""
+        raise UserError(f"unknown start {start!r}; known: {', '.join(shown)}{hint}")
+    return start

@@ -1,0 +1,120 @@
+import pygame
+import pytest
+
+from engine.errors import UserError
+from engine.game.controls import RESERVED, Controls, check_keys, key_names
+from engine.game.gamepad import Gamepads, Pad
+from tests.game.fake_world import BUTTONS, KEYS
+
+
+@pytest.fixture
+def controls() -> Controls:
+    return Controls(KEYS, BUTTONS)
+
+
+def test_a_held_key_counts_in_every_frame_until_it_is_released(controls: Controls) -> None:
+    controls.press("w")
+    assert controls.take().buttons == ("forward",)
+    assert controls.take().buttons == ("forward",)
+    controls.release("w")
+    assert controls.take().buttons == ()
+
+
+def test_a_tap_shorter_than_a_frame_counts_exactly_once(controls: Controls) -> None:
+    controls.press("left")
+    controls.release("left")
+    assert controls.take().buttons == ("turn_left",)
+    assert controls.take().buttons == ()
+
+
+def test_keys_combine_and_two_keys_of_one_button_are_one(controls: Controls) -> None:
+    for key in ("up", "right", "w"):
+        controls.press(key)
+    taken = controls.take()
+    assert taken.keys == ("right", "up", "w") and taken.buttons == ("forward", "turn_right")
+    controls.release("w")
+    assert controls.take().buttons == ("forward", "turn_right")
+
+
+def test_the_time_is_that_of_the_oldest_press_that_no_frame_has_answered(controls: Controls) -> None:
+    controls.press("w", at=10.0)
+    controls.press("left", at=11.0)
+    assert controls.take().pressed_at == 10.0
+    assert controls.take().pressed_at is None
+    controls.press("w", at=12.0)  # already held: a repeat, not a press
+    assert controls.take().pressed_at is None
+
+
+def test_a_key_that_the_world_does_not_use_changes_nothing(controls: Controls) -> None:
+    assert not controls.press("q")
+    assert controls.take() == controls.take() and controls.held() == ()
+
+
+def test_losing_the_keyboard_releases_everything(controls: Controls) -> None:
+    controls.press("w")
+    controls.release_all()
+    taken = controls.take()
+    assert taken.buttons == () and taken.pressed_at is None
+
+
+def test_key_names_are_those_of_pygame_and_case_does_not_matter() -> None:
+    assert {"w", "left", "left shift", "space", "f5", "return"} <= key_names()
+    assert check_keys({"W": "forward", "Left Shift": "back"}, BUTTONS) == {
+        "w": "forward",
+        "left shift": "back",
+    }
+
+
+def test_every_reserved_name_is_a_key() -> None:
+    assert set(RESERVED) <= key_names()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"spacee": "forward"}, r"\[keys\]: unknown key 'spacee'.*nearest: 'space'"),
+        ({"w": "forwards"}, "unknown button 'forwards'.*nearest: 'forward'"),
+        ({"f9": "forward"}, "'f9' belongs to the window \\(record\\)"),
+    ],
+)
+def test_a_wrong_key_table_is_one_clear_line(keys: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        check_keys(keys, BUTTONS)
+    assert "\n" not in str(caught.value)
+
+
+def stick(axis: int, value: float) -> pygame.event.Event:
+    return pygame.event.Event(pygame.CONTROLLERAXISMOTION, axis=axis, value=int(32767 * value))
+
+
+def test_the_left_stick_walks_and_the_right_one_turns(controls: Controls) -> None:
+    pads = Gamepads(Pad(controls))
+    pads.handle(stick(pygame.CONTROLLER_AXIS_LEFTY, -0.9))
+    pads.handle(stick(pygame.CONTROLLER_AXIS_RIGHTX, 0.8))
+    assert controls.take().buttons == ("forward", "turn_right")
+    pads.handle(stick(pygame.CONTROLLER_AXIS_LEFTY, -0.4))  # hysteresis: still pushed
+    pads.handle(stick(pygame.CONTROLLER_AXIS_RIGHTX, 0.1))
+    assert controls.take().buttons == ("forward",)
+    pads.handle(stick(pygame.CONTROLLER_AXIS_LEFTY, 0.9))  # straight to the other side
+    assert controls.take().buttons == ("back",)
+
+
+def test_the_directional_pad_falls_back_to_the_keys_that_a_world_has() -> None:
+    controls = Controls({"left": "turn_left", "w": "forward"}, BUTTONS)
+    pad = Pad(controls)
+    assert pad.key("dpad_up") == "w" and pad.key("stick_left") == "left" and pad.key("a") is None
+    pads = Gamepads(pad)
+    for kind, held in ((pygame.CONTROLLERBUTTONDOWN, ("w",)), (pygame.CONTROLLERBUTTONUP, ())):
+        pads.handle(pygame.event.Event(kind, button=pygame.CONTROLLER_BUTTON_DPAD_UP))
+        assert controls.held() == held
+
+
+def test_letting_go_of_one_of_two_parts_for_a_key_keeps_it_down() -> None:
+    controls = Controls({"w": "forward"}, BUTTONS)
+    pad = Pad(controls)
+    pad.set("stick_up", True)
+    pad.set("dpad_up", True)
+    pad.set("stick_up", False)
+    assert controls.held() == ("w",)
+    pad.release_all()
+    assert controls.held() == ()

@@ -1,0 +1,282 @@
+"""Walk through a world that a model draws: ``python play.py [WORLD]``; ``--help`` tells the options.
+
+Keys: those of the world (for Doom WASD and the arrows), Esc menu, Tab figures, ``.`` pause, ``,`` single
+step, R next start (Shift+R the same again), M memory mode, F5 save, F8 load, Backspace held rewinds, F9
+record, F11 full screen, F12 screenshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from engine import runtime
+from engine.actions import parse_keys
+from engine.cli import guarded
+from engine.config import WorldConfig, load_world
+from engine.errors import UserError
+from engine.game.game import choose_start
+from engine.game.headless import has_display
+from engine.video import VideoWriter, check_path, contact_sheet, save_picture, scale_for
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from engine.game.game import Game
+    from engine.game.timings import Timings
+
+HEADLESS_FRAMES = 240
+SHEET_FRAMES = 24
+
+
+def default_world() -> str:
+    """The world that is played when none is named: "doom" once it is trained, else "doom-plain"."""
+    try:
+        trained = (load_world("doom").checkpoint_path / "config.json").is_file()
+    except UserError:
+        trained = False
+    return "doom" if trained else "doom-plain"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Walk through a world that a model draws, frame by frame, from your keys."""
+
+    world: tyro.conf.Positional[str] = ""
+    """a name in worlds/ or a .toml file; by default "doom" if it is trained, else "doom-plain" """
+    checkpoint: str | None = None
+    """folder of the weights, instead of the world's own"""
+    seed: int = 0
+    """of the noise that frames are drawn from; also picks the start where --start does not"""
+    start: str | None = None
+    """name of the start frame"""
+    image: Path | None = None
+    """start from this picture instead (any size)"""
+    memory: Literal["window", "full"] = "window"
+    """what the model remembers: the last frames, or every frame"""
+    steps: Literal[1, 2, 4] | None = None
+    """passes of the model for a frame; by default the checkpoint's own"""
+    headless: bool = False
+    """no window: play --frames frames with --keys as fast as possible"""
+    frames: int | None = None
+    """stop after so many frames (headless: 240)"""
+    keys: str | None = None
+    """buttons to hold at the beginning, such as "w-40, left-24, w+left-8, none-5" """
+    record: Path | None = None
+    """write the frames to this file: .mp4, .gif or .png (animated, lossless)"""
+    screenshot: Path | None = None
+    """write a .png at the end: headless a contact sheet of the walk, else the last frame"""
+    json: bool = False
+    """print the figures as one JSON object on the last line of stdout"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps or auto"""
+    threads: int | None = None
+    """of one operation on the CPU"""
+    fps: float | None = None
+    """largest number of frames a second, 0 for no limit; by default the world's, headless no limit"""
+
+
+class Opener:
+    """Opens the game that the arguments describe: once, late, and on whichever thread plays it."""
+
+    def __init__(self, args: Args, config: WorldConfig, starts: dict[str, np.ndarray], start: str) -> None:
+        self.args, self.config, self.starts, self.start = args, config, starts, start
+        self.game: Game | None = None
+        self.warmup_s = 0.0
+
+    def __call__(self) -> Game:
+        from engine.game.game import Game
+        from engine.library import open_world
+
+        args = self.args
+        world = open_world(
+            self.config,
+            checkpoint=args.checkpoint,
+            device=args.device,
+            memory=args.memory,
+            steps=args.steps,
+            threads=args.threads,
+        )
+        self.warmup_s = world.warm_up()
+        self.game = Game(world, self.starts, seed=args.seed, start=self.start)
+        return self.game
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play as the command line says; returns the exit status."""
+    args = tyro.cli(Args, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    return guarded(lambda: play(args))
+
+
+def play(args: Args) -> None:
+    """Check everything that can be checked, load the model, play, and print the figures."""
+    runtime.setup(args.threads)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    config = load_world(args.world or default_world())
+    check(args)
+    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
+    starts = find_starts(args, config)
+    start = choose_start(starts, args.seed, args.start)
+    opener = Opener(args, config, starts, start)
+    windowed = not args.headless
+    if windowed and not has_display():
+        print("no display: playing headless (as with --headless)", file=sys.stderr)
+        windowed = False
+    timings = (play_in_window if windowed else play_headless)(args, opener, script)
+    report(args, opener, timings, windowed)
+
+
+def check(args: Args) -> None:
+    """Raise UserError for values that cannot work, before anything is loaded."""
+    if args.frames is not None and args.frames < 1:
+        raise UserError(f"--frames must be 1 or more, not {args.frames}")
+    if not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed must be from 0 to 2^63 - 1, not {args.seed}")
+    if args.fps is not None and not 0 <= args.fps <= 1000:
+        raise UserError(f"--fps must be from 0 (no limit) to 1000, not {args.fps}")
+    if args.image is not None and args.start is not None:
+        raise UserError("--image and --start are two starts; give one of them")
+    if args.checkpoint is not None and not Path(args.checkpoint).is_dir():
+        raise UserError(f"--checkpoint {args.checkpoint}: no such folder")
+    if args.record is not None:
+        check_path(args.record)
+    if args.screenshot is not None:
+        check_path(args.screenshot, (".png",))
+
+
+def find_starts(args: Args, config: WorldConfig) -> dict[str, np.ndarray]:
+    """The start frames by name, uint8 (H, W, 3): the world's, or the one picture of --image."""
+    from engine.library import load_starts, read_image
+
+    if args.image is None:
+        return load_starts(config)
+    return {args.image.stem: read_image(args.image, config.shape.height, config.shape.width)}
+
+
+def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timings:
+    """Play without a window, with a bar on a terminal."""
+    from tqdm import tqdm
+
+    from engine.game import headless
+
+    frames = args.frames or HEADLESS_FRAMES
+    if script is None:
+        actions = headless.default_walk(opener.config.buttons, frames)
+    else:
+        actions = headless.pad_script(script, frames)
+    wanted = {round(i * frames / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
+    kept: list[np.ndarray] = []
+    with contextlib.ExitStack() as stack:
+        sinks: list[Callable[[np.ndarray], None]] = []
+        if args.record is not None:
+            stack.callback(print_saved, args.record)
+            sinks.append(stack.enter_context(VideoWriter(args.record, video_rate(args, opener.config))).add)
+        game = opener()
+        count = itertools.count()
+
+        def on_frame(frame: np.ndarray) -> None:
+            if next(count) in wanted and args.screenshot is not None:
+                kept.append(frame.copy())
+            for sink in sinks:
+                sink(frame)
+
+        bar = stack.enter_context(tqdm(actions, unit="frame", disable=None))  # only on a terminal
+        timings = headless.play(game, bar, rate=args.fps or 0.0, on_frame=on_frame)
+    if args.screenshot is not None:
+        sheet = contact_sheet(kept)
+        print_saved(save_picture(args.screenshot, sheet, scale_for(game.frame.shape[0], 96)))
+    return timings
+
+
+def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Timings:
+    """Play in a window until the player quits."""
+    from engine.game.controls import Controls, check_keys
+    from engine.game.window import Settings, Window
+
+    config = opener.config
+    keys = check_keys(config.keys, config.buttons, f"world {config.name}: [keys]")
+    settings = Settings(
+        name=config.name,
+        title=config.title,
+        preview=opener.starts[opener.start],
+        rate=config.frame_rate if args.fps is None else args.fps,
+        video_rate=video_rate(args, config),
+        script=script,
+        limit=args.frames,
+        record=args.record,
+    )
+    window = Window(settings, Controls(keys, config.buttons), opener)
+    try:
+        window.run()
+    finally:
+        for path in window.worker.recorder.saved:
+            print_saved(path)
+    if args.screenshot is not None:
+        frame = window.shown.frame
+        print_saved(save_picture(args.screenshot, frame, scale_for(frame.shape[0], 480)))
+    if window.worker.recorder.failed and args.record is not None:
+        raise UserError(window.worker.recorder.failed[0])
+    return window.worker.timings
+
+
+def video_rate(args: Args, config: WorldConfig) -> float:
+    """Frames a second of a recording: those of play, or the world's own where play has no limit."""
+    return args.fps or config.frame_rate
+
+
+def print_saved(path: Path) -> None:
+    """Say on stderr that a file is there, if it is."""
+    if path.is_file():
+        print(f"saved {path}", file=sys.stderr)
+
+
+def report(args: Args, opener: Opener, timings: Timings, windowed: bool) -> None:
+    """Print the figures of the game for people, and with --json for programs."""
+    game = opener.game
+    figures = timings.summary()
+    stats = game.world.stats() if game is not None else {}
+    figures |= {
+        "warmup_s": round(opener.warmup_s, 3),
+        "memory_bytes": stats.get("memory_bytes"),
+        "device": None,
+        "dtype": None,
+        "preset": opener.config.preset,
+        "world": opener.config.name,
+        "mode": stats.get("mode", args.memory),
+        "steps": stats.get("steps", args.steps),
+        "seed": args.seed if game is None else game.seed,
+        "start": opener.start if game is None else game.start,
+        "window": windowed,
+    }
+    if game is not None:
+        device = game.world.device
+        dtype = getattr(game.world, "dtype", None) or runtime.pick_dtype(device)
+        figures |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+    if timings.frames:
+        print(
+            f"{figures['frames']} frames, {figures['fps']:.1f} a second; "
+            f"key to pixels {milliseconds(figures['key_to_frame_ms_p50'])} "
+            f"(p95 {milliseconds(figures['key_to_frame_ms_p95'])}); "
+            f"memory {figures['mode']}, {stats['memory_bytes'] / 2**20:.1f} MiB; "
+            f"warm-up {opener.warmup_s:.1f} s; {figures['device']} {figures['dtype']}"
+        )
+    if args.json:
+        print(json.dumps(figures))
+
+
+def milliseconds(value: float | None) -> str:
+    """A time for people."""
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,11 +15,11 @@ def make_source(
     `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the
     source or one of its options is unknown, or its package is missing.
     """
-    from engine.sources.doom import DoomEnv
+    size = height or config.shape.height, width or config.shape.width
+    if config.source == "doom":
+        from engine.sources.doom import DoomEnv
 
-    return DoomEnv(
-        buttons=config.buttons,
-        height=height or config.shape.height,
-        width=width or config.shape.width,
-        **config.source_options,
-    )
+        return DoomEnv(config.buttons, *size, **config.source_options)
+    from engine.sources import gymnasium_source
+
+    return gymnasium_source.make(config.source, config.buttons, *size, config.source_options)

@@ -87,9 +87,10 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
             self._map_seed = map_seed
         self._game.set_seed(map_seed % 2**31 + 1)
         self._game.new_episode()
-        self._game.make_action([0.0] * 5, _SETTLE_TICS)
+        self._act([0.0] * 5, _SETTLE_TICS)
         self._heading = self.plan.start[2] // TURN
-        self._game.make_action([0.0] * 4 + [self._turn(0)], TICS - 1)
+        for _ in range(2):  # a large turn is off by a unit or two at first
+            self._act([0.0] * 4 + [_degrees(-self._units_left())], 1)
         return self._observe()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -102,10 +103,13 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         turn = ("turn_left" in pressed) - ("turn_right" in pressed)
         command = [float(forward > 0), float(forward < 0), float(left > 0), float(left < 0)]
         if turn:  # headings of 0, 5, 10 and 15 degrees, tic by tic: the opposite buttons go the same arc back
-            self._game.make_action([*command, 0.0], 1)
-            self._game.make_action([*command, self._turn(turn)], TICS - 1)
+            self._heading = (self._heading + turn) % _HEADINGS
+            units = -self._units_left()
+            share = round(units / 3)
+            self._act([*command, _degrees(units - 3 * share)], 1)
+            self._act([*command, _degrees(share)], 3)
         else:
-            self._game.make_action([*command, 0.0], TICS)
+            self._act([*command, 0.0], TICS)
         frame, info = self._observe()
         return frame, 0.0, False, False, info
 
@@ -130,18 +134,24 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         x, y = self._variables()[:2]
         return doom_route.tour(self.plan, (float(x), float(y)), rng)
 
-    def _turn(self, turn: int) -> float:
-        """Return the degrees a tic, to the right, that turn to the next multiple of 15 degrees in 3 tics.
+    def _act(self, command: list[float], tics: int) -> None:
+        try:
+            self._game.make_action(command, tics)
+        except self._vizdoom.SignalException as error:
+            raise KeyboardInterrupt from error
+        except self._vizdoom.ViZDoomUnexpectedExitException as error:
+            raise UserError(
+                "the Doom engine ended unexpectedly (killed, or out of memory?); start again"
+            ) from error
 
-        The engine rounds each tic's turn down to its units. The targets are multiples of 3 of them (within
-        0.01 degrees), so that 3 equal tics reach each exactly and no number of turns drifts.
+    def _units_left(self) -> int:
+        """Return how far the view is from its heading, in the engine's units, to the left.
+
+        A heading is a multiple of 15 degrees, rounded to a unit: no number of turns drifts.
         """
-        tics = TICS - 1
-        self._heading = (self._heading + turn) % _HEADINGS
-        target = tics * round(self._heading * _CIRCLE / (tics * _HEADINGS))
+        target = round(self._heading * _CIRCLE / _HEADINGS)
         now = round(float(self._variables()[3]) * _CIRCLE / 360)
-        left = (target - now + _CIRCLE // 2) % _CIRCLE - _CIRCLE // 2
-        return (0.25 - round(left / tics)) * 360.0 / _CIRCLE
+        return (target - now + _CIRCLE // 2) % _CIRCLE - _CIRCLE // 2
 
     def _variables(self) -> np.ndarray:
         return np.asarray(self._game.get_state().game_variables, np.float64)
@@ -164,13 +174,13 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         if self._game is not None and self._wad is not None and self._wad.fits(text):
             self._wad.write(text)
             return
-        self.close_engine()
+        self._stop()
         self._folder = Path(tempfile.mkdtemp(prefix="loci-doom-"))
         self._wad = doom_wad.WadFile(self._folder / "maps.wad", max(1 << 18, 2 * len(text)))
         self._wad.write(text)
         self._game = _start(self._vizdoom, self._folder, self._wad.path, self._resolution())
 
-    def close_engine(self) -> None:
+    def _stop(self) -> None:
         """Stop the engine, keep the plan."""
         plan = self.plan
         self.close()
@@ -182,6 +192,11 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
             if width >= 2 * self.width and height >= 2 * self.height:
                 break
         return f"RES_{width}X{height}"
+
+
+def _degrees(units: int) -> float:
+    """Return the degrees that the engine, which rounds down, takes for so many of its units."""
+    return (units + 0.25) * 360.0 / _CIRCLE
 
 
 def _import_vizdoom() -> ModuleType:

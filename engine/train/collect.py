@@ -20,7 +20,7 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.train.contact_sheet import contact_sheet
-from engine.train.shards import Job, collect_episode, is_whole, make_shard, write_whole
+from engine.train.shards import Job, collect_episode, frames_in, make_shard, write_whole
 from engine.train.workers import in_processes
 
 __all__ = ["Args", "collect_episode", "run"]
@@ -123,7 +123,9 @@ def run(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     claim(args, config)
     jobs = plan_jobs(args)
-    missing = [job for job in jobs if not is_whole(job.path(args.out), job.frames)]
+    missing = [job for job in jobs if frames_in(job.path(args.out)) < job.frames]
+    for leftover in args.out.glob("*/.shard-*.tmp"):  # of a run that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     there = args.frames - sum(job.frames for job in missing)
     begin = time.perf_counter()
     work = in_this_process if args.workers == 1 else in_processes(args.workers)
@@ -145,4 +147,5 @@ def run(args: Args) -> None:
         )
     sheet = args.out / "contact-sheet.png"
     write_whole(sheet, contact_sheet(jobs[0].path(args.out)))
-    print(f"{args.out} holds {args.frames} frames; look at {sheet}")
+    held = sum(frames_in(path) for path in args.out.glob("*/shard-*.safetensors"))
+    print(f"{args.out} holds {held} frames; look at {sheet}")

@@ -34,26 +34,29 @@ class Job:
 def collect_episode(
     env: gym.Env[Any, Any], map_seed: int, length: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Walk for `length` frames on one map.
+    """Walk for `length` >= 1 frames on one map; fewer where the source ends the episode.
 
     Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
     ``frames[i]`` and ``actions[0]`` is zero, and poses float32 (length, 4), zero where the source has none.
     """
-    source: Any = env.unwrapped
+    buttons = env.get_wrapper_attr("buttons")
+    route = env.get_wrapper_attr("route") if env.has_wrapper_attr("route") else None
     frame, info = env.reset(seed=map_seed, options={"map_seed": map_seed})
-    walker = Walker(source.buttons, rng, getattr(source, "route", None))
+    walker = Walker(buttons, rng, route)
     frames = np.empty((length, *frame.shape), np.uint8)
-    actions = np.zeros((length, len(source.buttons)), np.uint8)
+    actions = np.zeros((length, len(buttons)), np.uint8)
     poses = np.zeros((length, 4), np.float32)
+    terminated = truncated = False
     for index in range(length):
         if index:
             actions[index] = walker.act(info.get("pose"))
             frame, _, terminated, truncated, info = env.step(actions[index])
-            if terminated or truncated:
-                frame, info = env.reset()
         frames[index] = frame
         poses[index] = info.get("pose", 0.0)
-    return {"frames": frames, "actions": actions, "poses": poses}
+        if terminated or truncated:
+            break
+    made = index + 1
+    return {"frames": frames[:made], "actions": actions[:made], "poses": poses[:made]}
 
 
 def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Generator[int, None, bytes]:
@@ -62,13 +65,13 @@ def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Gene
     episodes: list[dict[str, np.ndarray]] = []
     map_seeds: list[int] = []
     split = SPLITS[job.split]
-    for begin in range(0, job.frames, length):
+    left = job.frames
+    while left > 0:
         map_seed, walk_seed = int(rng.integers(split.start, split.stop)), int(rng.integers(2**62))
-        episode = collect_episode(
-            env, map_seed, min(length, job.frames - begin), np.random.default_rng(walk_seed)
-        )
+        episode = collect_episode(env, map_seed, min(length, left), np.random.default_rng(walk_seed))
         episodes.append(episode)
         map_seeds.append(map_seed)
+        left -= len(episode["actions"])
         yield len(episode["actions"])
     tensors = {name: np.concatenate([entry[name] for entry in episodes]) for name in episodes[0]}
     lengths = [len(entry["actions"]) for entry in episodes]
@@ -78,16 +81,16 @@ def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Gene
     return save(tensors, metadata={"format": "loci-shard-1", "crc32": str(crc)})
 
 
-def is_whole(path: Path, frames: int) -> bool:
-    """Say whether `path` is a shard of this many frames, not cut short."""
+def frames_in(path: Path) -> int:
+    """Return how many frames the shard at `path` holds; 0 where there is none, or it is cut short."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, 1 << 20)))
         end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        return header["frames"]["shape"][0] == frames and path.stat().st_size == 8 + size + end
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return int(header["frames"]["shape"][0]) if path.stat().st_size == 8 + size + end else 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -240,5 +241,10 @@ def _start(vizdoom: ModuleType, folder: Path, wad: Path, resolution: str) -> Any
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.add_game_args("+movebob 0 +cl_run 0")
+    litter = Path("_vizdoom")  # the engine makes this empty folder wherever it is started
+    ours = not litter.exists()
     game.init()
+    if ours:
+        with suppress(OSError):
+            litter.rmdir()
     return game

@@ -165,3 +165,12 @@ def test_missing_vizdoom_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "vizdoom", None)
     with pytest.raises(UserError, match=r"pip install 'loci-engine\[doom\]'"):
         DoomEnv()
+
+
+def test_nothing_is_left_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = DoomEnv(height=48, width=64, **PLAIN)
+    env.reset(seed=1)
+    env.step(np.zeros(6, np.uint8))
+    env.close()
+    assert not list(tmp_path.iterdir())

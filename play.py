@@ -178,8 +178,9 @@ def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timi
     with contextlib.ExitStack() as stack:
         sinks: list[Callable[[np.ndarray], None]] = []
         if args.record is not None:
-            stack.callback(print_saved, args.record)
-            sinks.append(stack.enter_context(VideoWriter(args.record, video_rate(args, opener.config))).add)
+            writer = VideoWriter(args.record, video_rate(args, opener.config))
+            stack.callback(lambda: print_saved(writer.path) if writer.saved else None)
+            sinks.append(stack.enter_context(writer).add)
         game = opener()
         count = itertools.count()
 
@@ -234,9 +235,8 @@ def video_rate(args: Args, config: WorldConfig) -> float:
 
 
 def print_saved(path: Path) -> None:
-    """Say on stderr that a file is there, if it is."""
-    if path.is_file():
-        print(f"saved {path}", file=sys.stderr)
+    """Say on stderr that a file is there."""
+    print(f"saved {path}", file=sys.stderr)
 
 
 def report(args: Args, opener: Opener, timings: Timings, windowed: bool) -> None:

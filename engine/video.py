@@ -111,6 +111,7 @@ class VideoWriter:
         self.fps = float(fps)
         self.scale = scale
         self.frames = 0
+        self.saved = False  # the file is there, whole
         self._shape: tuple[int, ...] | None = None
         self._temporary = _temporary(self.path)
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(capacity)
@@ -150,6 +151,7 @@ class VideoWriter:
             self._raise_error()
             if self.frames:
                 self._temporary.replace(self.path)
+                self.saved = True
         except OSError as error:
             raise _write_error(self.path, error) from error
         finally:

@@ -221,7 +221,7 @@ def test_leaving_before_the_first_frame_still_prints_json(
     assert status == 0 and figures["frames"] == 0 and figures["fps"] is None
 
 
-def test_a_recording_that_fails_in_the_window_ends_with_an_error(
+def test_a_recording_that_fails_ends_with_an_error_and_keeps_the_older_file(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine import video
@@ -230,8 +230,12 @@ def test_a_recording_that_fails_in_the_window_ends_with_an_error(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(video, "_write_mp4", full)
-    status, _, err = run("--frames", "5", "--record", str(tmp_path / "walk.mp4"))
-    assert status == 2 and "no space left" in err and not (tmp_path / "walk.mp4").exists()
+    (tmp_path / "walk.mp4").write_text("an older one")
+    for window in ((), ("--headless",)):
+        status, _, err = run("--frames", "5", "--record", str(tmp_path / "walk.mp4"), *window)
+        assert status == 2 and "no space left" in err and "saved" not in err
+    assert [p.name for p in tmp_path.glob("*walk*")] == ["walk.mp4"]
+    assert (tmp_path / "walk.mp4").read_text() == "an older one"
 
 
 def test_the_default_world_is_doom_once_it_is_trained(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pygame
@@ -16,6 +17,8 @@ from engine.video import save_picture
 
 if TYPE_CHECKING:
     from engine.game.window import Window
+
+T = TypeVar("T")
 
 
 class Commands:
@@ -129,7 +132,7 @@ class Commands:
 
     def next_mode(self, way: int = 1) -> None:
         def switch(game: Game) -> None:
-            mode = MODES[(MODES.index(game.world.stats()["mode"]) + way) % len(MODES)]
+            mode = _after(MODES, game.world.stats()["mode"], way)
             game.set_mode(mode)
             self.window.say(f"memory: {mode}")
 
@@ -137,8 +140,7 @@ class Commands:
 
     def next_steps(self, way: int = 1) -> None:
         def switch(game: Game) -> None:
-            steps = STEPS[(STEPS.index(game.world.stats()["steps"]) + way) % len(STEPS)]
-            game.world.set_steps(steps)
+            game.world.set_steps(_after(STEPS, game.world.stats()["steps"], way))
 
         self.window.worker.do(switch)
 
@@ -170,6 +172,11 @@ class Commands:
             window.say(f"{window.settings.pictures}: {error.strerror}")
         else:
             window.say(f"saved {path}")
+
+
+def _after(values: Sequence[T], value: T, way: int) -> T:
+    """The value that comes after this one (way 1) or before it (-1), in a circle."""
+    return values[(values.index(value) + way) % len(values)] if value in values else values[0]
 
 
 def _new_file(folder: Path, name: str, extension: str) -> Path:

@@ -104,6 +104,10 @@ class Gamepads:
         """Begin to listen; pads that are there already report as added."""
         controller.init()
 
+    def close(self) -> None:
+        """Let go of the pads, before pygame ends."""
+        self._open.clear()
+
     def handle(self, event: pygame.event.Event) -> None:
         """Take in one event, whatever its kind."""
         if event.type == pygame.CONTROLLERDEVICEADDED:

@@ -151,11 +151,15 @@ class Hud:
 
 
 def _wrap(font: pygame.font.Font, text: str, width: int) -> list[str]:
-    """Break a text into lines of at most `width` pixels where it has spaces."""
-    rows: list[str] = []
-    for word in text.split():
-        if rows and font.size(f"{rows[-1]} {word}")[0] <= width:
-            rows[-1] += f" {word}"
-        else:
-            rows.append(word)
-    return rows or [""]
+    """Break a text into lines of at most `width` pixels where it has spaces, and at its line ends."""
+    rows = []
+    for line in text.split("\n"):
+        row = ""
+        for word in line.split():
+            longer = f"{row} {word}".strip()
+            if row and font.size(longer)[0] > width:
+                rows.append(row)
+                longer = word
+            row = longer
+        rows.append(row)
+    return rows

@@ -57,6 +57,6 @@ class Recorder:
         except UserError as error:
             self.failed.append(str(error))
             self._say(str(error))
-        else:
+        if writer.saved:
             self.saved.append(writer.path)
             self._say(f"saved {writer.path}")

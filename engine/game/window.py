@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pygame
 
+from engine.errors import UserError
 from engine.game.commands import Commands
 from engine.game.controls import Controls
 from engine.game.game import Game
@@ -91,7 +92,10 @@ class Window:
         pygame.display.init()
         pygame.font.init()
         pygame.display.set_caption(f"{self.settings.title} - Loci")
-        self.set_display(full_screen=False)
+        try:
+            self.set_display(full_screen=False)
+        except pygame.error as error:
+            raise UserError(f"no window could be opened ({error}); --headless plays without one") from error
         self._gamepads.start()
         if self.settings.record is not None:
             self.worker.record(self.settings.record, self.settings.video_rate)
@@ -100,6 +104,7 @@ class Window:
 
     def close(self) -> None:
         """Close the window and end the game; a recording is finished."""
+        self._gamepads.close()
         pygame.quit()  # first, so that nobody looks at a dead window while the last frame is drawn
         self.worker.stop()
 
@@ -190,7 +195,7 @@ class Window:
         for key, button in self.controls.keys.items():
             by_button.setdefault(button, key_label(key))
         moves = [f"{key} {button.replace('_', ' ')}" for button, key in by_button.items()]
-        self.say(" · ".join([*moves, "Tab figures", "Esc menu"]), HELP_SECONDS)
+        self.say(" · ".join(moves) + "\nTab figures · Esc menu", HELP_SECONDS)
 
     def _key(self, key: str, shift: bool) -> None:
         if self.menu.is_open:

@@ -207,6 +207,7 @@ class Worker:
                 self.timings.interrupt()
                 past = game.rewind()
                 if past is not None:
+                    self._stats = game.world.stats()
                     self._show(game, past)
                 elif not self._period:
                     time.sleep(0.01)  # the past has ended; do not spin until the key is released

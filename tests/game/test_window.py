@@ -367,3 +367,20 @@ def test_quitting_takes_less_than_a_second() -> None:
     threading.Thread(target=quit_soon).start()
     player.window.run()
     assert time.perf_counter() - began < 1.0
+
+
+def test_a_screen_that_refuses_a_window_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise pygame.error("no such mode")
+
+    monkeypatch.setattr(pygame.display, "set_mode", refuse)
+    with pytest.raises(UserError, match="no window could be opened"):
+        Player(tmp_path).window.run()
+
+
+def test_a_number_of_steps_that_the_menu_does_not_know_can_still_be_changed(player: Player) -> None:
+    player.world.steps = 3
+    player.window.commands.next_steps()
+    player.until(lambda: player.world.steps == 1)

@@ -1,0 +1,1 @@
+"""The networks: codec, generator, cache, sampler and heads, in pure torch."""

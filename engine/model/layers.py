@@ -1,0 +1,102 @@
+"""Building blocks of the transformer: rotary positions, attention, adaptive layer norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v), each (B, heads, tokens, head_dim) -> (B, heads, tokens, head_dim)."""
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (first half, second half) of the last axis (RoPE, arXiv 2104.09864).
+
+    x: (..., 2*p); cos, sin: broadcastable to (..., p).
+    """
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+def time_pairs(head_dim: int) -> int:
+    """How many pairs of a head's dimensions carry time; the others carry place."""
+    return head_dim // 8
+
+
+def time_angles(ages: Tensor, head_dim: int) -> Tensor:
+    """Ages in frames (...) -> angles (..., pairs). Wavelengths from 2 pi to about 64 pi frames."""
+    pairs = time_pairs(head_dim)
+    frequency = 32.0 ** (-torch.arange(pairs, device=ages.device, dtype=torch.float32) / max(1, pairs - 1))
+    return ages.float()[..., None] * frequency
+
+
+def place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
+    """Angles (rows * columns, pairs) of a token's place: two fifths of the pairs for rows, the rest for columns."""
+    pairs = head_dim // 2 - time_pairs(head_dim)
+    by_row = pairs * 2 // 5
+    y = torch.arange(rows).repeat_interleave(columns).float()
+    x = torch.arange(columns).repeat(rows).float()
+
+    def spread(count: int, longest: int) -> Tensor:
+        return math.pi / 2 * (2.0 * longest / math.pi) ** (-torch.arange(count) / max(1, count - 1))
+
+    return torch.cat(
+        (y[:, None] * spread(by_row, max(2, rows)), x[:, None] * spread(pairs - by_row, max(2, columns))), -1
+    )
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Root-mean-square norm over the last axis, without weights."""
+    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+
+class LevelEmbedding(nn.Module):
+    """Noise level in [0, 1] -> (..., dim): sinusoids, then two linear layers."""
+
+    def __init__(self, dim: int, waves: int = 32) -> None:
+        super().__init__()
+        self.waves = waves
+        self.enter = nn.Linear(2 * waves, dim)
+        self.leave = nn.Linear(dim, dim)
+
+    def forward(self, level: Tensor) -> Tensor:
+        frequency = torch.exp(torch.linspace(0.0, math.log(64.0), self.waves, device=level.device))
+        angle = level.float()[..., None] * frequency * math.pi
+        waves = torch.cat((angle.cos(), angle.sin()), -1)
+        return self.leave(F.silu(self.enter(waves.to(self.enter.weight.dtype))))
+
+
+class Block(nn.Module):
+    """Attention and perceptron, each modulated by (shift, scale, gate) of the frame's conditioning (DiT)."""
+
+    def __init__(self, dim: int, heads: int, mlp: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.up = nn.Linear(dim, mlp)
+        self.down = nn.Linear(mlp, dim)
+        self.q_gain = nn.Parameter(torch.ones(dim // heads))
+        self.k_gain = nn.Parameter(torch.ones(dim // heads))
+        # One projection of the conditioning serves all layers; each has its own offset (PixArt, arXiv 2310.00426).
+        self.offset = nn.Parameter(torch.zeros(6, dim))
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """x: (B, F, N, d); modulation: (B, F, 6, d)."""
+        b, f, n, d = x.shape
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.offset)[..., None, :].unbind(
+            2
+        )
+        h = rms_norm(x) * (1 + scale_a) + shift_a
+        q, k, v = self.qkv(h).view(b, f * n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = rms_norm(q) * self.q_gain, rms_norm(k) * self.k_gain
+        h = attend(q, k, v).transpose(1, 2).reshape(b, f, n, d)
+        x = x + gate_a * self.out(h)
+        h = rms_norm(x) * (1 + scale_m) + shift_m
+        return x + gate_m * self.down(F.gelu(self.up(h), approximate="tanh"))

@@ -1,0 +1,267 @@
+"""``python -m engine train generator WORLD``: teacher-forced flow matching, every frame at its own noise level.
+
+Against drift, the frames that are seen are lightly noised (as in GameNGen, arXiv 2408.14837), and in a share of
+the steps they are the generator's own drawings instead of real ones.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from engine import checkpoint, runtime
+from engine.config import Preset, WorldConfig, load_world
+from engine.errors import UserError
+from engine.model.codec import Codec
+from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
+from engine.model.sampler import denoising_step_list, mix, sample
+from engine.train.codec import load_codec, load_exactly, pick_preset, psnr
+from engine.train.dataset import ClipSampler, check_data, load_latents
+from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
+
+
+@dataclass
+class Args(Common):
+    """Learn to draw the next frame."""
+
+    world: tyro.conf.Positional[str] = "doom"
+    """World, or path of a world's TOML file."""
+    preset: str = ""
+    """Size; the world's own by default."""
+    codec: Path | None = None
+    """Checkpoint whose codec is used: by default the run's own, else the world's."""
+    old: int = 3
+    """Old frames, from anywhere in the past, that a clip may see before its consecutive ones."""
+    context_noise: float = 0.4
+    """Greatest noise level of the frames that are seen."""
+    own_frames: float = 0.25
+    """Share of steps whose context is drawn by the generator itself, after the first 1,000 steps."""
+    ema: float = 0.999
+    """Decay of the running mean of the weights; the mean is what is shipped."""
+
+
+def generator_config(preset: Preset, actions: int) -> GeneratorConfig:
+    """Shape of a preset's generator for `actions` buttons."""
+    p = preset
+    return GeneratorConfig(
+        p.rows, p.columns, p.latent, actions, p.dim, p.depth, p.heads, p.window, p.sink, p.clip, p.far
+    )
+
+
+class TwoStreams(nn.Module):
+    """`teacher_forced` as a module, so that its weights can be replaced by copies in another dtype."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, clip: Clip, context: Tensor, context_level: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        return teacher_forced(self.generator, clip, context, context_level, noisy, level)
+
+
+class GeneratorStage:
+    """Muon on the blocks' matrices (Jordan et al. 2024), AdamW on the rest, and a running mean of the weights."""
+
+    name = "generator"
+
+    def __init__(self, args: Args, config: WorldConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self.args, self.config, self.device, self.dtype = args, config, device, dtype
+        self.preset = pick_preset(config, args.preset)
+        self.codec, self.codec_checkpoint = self._codec()
+        self.codec.to(device)
+        tag = codec_tag(self.codec)
+        c = generator_config(self.preset, len(config.buttons))
+        self.sampler = ClipSampler(load_latents(args.data, "train", self.codec.cpu(), tag), c.clip, args.old, c.far)
+        self.held_out = ClipSampler(load_latents(args.data, "validation", self.codec, tag), c.clip, args.old, c.far)
+        self.codec.to(device)
+        torch.manual_seed(args.seed)
+        self.model = Generator(c).to(device)
+        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.streams: nn.Module = TwoStreams(self.model)
+        if args.compile or (args.compile is None and device.type == "cuda"):
+            self.streams.compile(dynamic=False)
+        matrices = [p for name, p in self.model.named_parameters() if name.startswith("blocks.") and _is_matrix(name)]
+        rest = [p for name, p in self.model.named_parameters() if not (name.startswith("blocks.") and _is_matrix(name))]
+        self.optimizers = [
+            torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.state: dict[str, Any] = {
+            "settings": {
+                "world": config.name,
+                "preset": self.preset.name,
+                "codec": tag,
+                "seed": args.seed,
+                "batch": args.batch,
+                "old": args.old,
+                "context_noise": args.context_noise,
+                "own_frames": args.own_frames,
+            },
+            "frames": 0,
+        }
+
+    def _codec(self) -> tuple[Codec, dict[str, Any]]:
+        own = self.args.run / checkpoint.CONFIG
+        folder = self.args.codec or (self.args.run if own.exists() else self.config.checkpoint_path)
+        codec, found = load_codec(Path(folder))
+        if codec.config != (expected := self.preset_codec()):
+            raise UserError(f"{folder}: its codec is {codec.config}; preset {self.preset.name} needs {expected}")
+        return codec, found
+
+    def preset_codec(self) -> Any:
+        from engine.train.codec import codec_config
+
+        return codec_config(self.preset)
+
+    def _clip(self, clip: Clip) -> Clip:
+        moved = {n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position")}
+        return replace(clip, **moved)
+
+    def _predict(self, *inputs: Any, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """Two-stream prediction with weights in the compute dtype; gradients reach the float32 ones."""
+        weights = weights or dict(self.model.named_parameters())
+        cast = {f"generator.{name}": p.to(self.dtype) for name, p in weights.items()}
+        return functional_call(self.streams, cast, inputs).float()
+
+    def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
+        """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
+        args = self.args
+        clip = self._clip(self.sampler.batch(args.batch, args.seed, step, rank))
+        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=random).to(self.device)
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=random).to(self.device)
+
+        b, total = clip.position.shape
+        target = clip.latents[:, clip.old :]
+        seen = clip.latents
+        # Half of the clips are seen clean, for play begins from real frames; the others up to `context_noise`.
+        context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
+        if step >= 1000 and uniform(1).item() < args.own_frames:
+            seen = self._redrawn(clip, seen, normal(target), uniform(b, 1))
+        level = noise_levels(uniform(*target.shape[:2]))
+        context = mix(seen, normal(seen), context_level)
+        noisy = mix(target, normal(target), level)
+        error = (self._predict(clip, context, context_level, noisy, level) - target).square().mean((2, 3))
+        loss = (error / level.clamp_min(0.3)).mean()
+        self.state["frames"] += b * target.shape[1]
+        return loss, {"error": float(error.detach().mean())}
+
+    @torch.no_grad()
+    def _redrawn(self, clip: Clip, seen: Tensor, noise: Tensor, share: Tensor) -> Tensor:
+        """The clip's consecutive frames, a random share of them replaced by the generator's own (two passes)."""
+        b, total = clip.position.shape
+        clean = torch.zeros(b, total, device=self.device)
+        levels = denoising_step_list(2)
+
+        def predict(x: Tensor, _: int, level: float) -> Tensor:
+            return self._predict(clip, seen, clean, x, torch.full(noise.shape[:2], level, device=self.device))
+
+        own = sample(predict, noise, levels)
+        # Deterministic from the noise itself: which frames are replaced.
+        take = (noise[:, :, 0, 0].argsort(1).argsort(1) < share * noise.shape[1])[..., None, None]
+        return torch.cat((seen[:, : clip.old], torch.where(take, own, seen[:, clip.old :])), 1)
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        decay = min(self.args.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.ema.values()), [p for _, p in self.model.named_parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def validate(self, step: int, folder: Path) -> dict[str, float]:
+        """Next-frame PSNR after 1, 2 and 4 passes on held-out maps, from real frames, beside the codec's."""
+        from engine.train.pictures import save_grid
+
+        clip = self._clip(next(self.held_out.fixed(24, 1)))
+        target = clip.latents[:, clip.old :]
+        noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(2)).to(self.device)
+        clean = torch.zeros(clip.position.shape, device=self.device)
+        real = self.codec.decode(target[:, 1:])
+        scores, rows = {}, []
+        for steps in (1, 2, 4):
+
+            def predict(x: Tensor, _: int, level: float) -> Tensor:
+                where = torch.full(target.shape[:2], level, device=self.device)
+                return self._predict(clip, clip.latents, clean, x, where, weights=self.ema)
+
+            drawn = self.codec.decode(sample(predict, noise, denoising_step_list(steps))[:, 1:])
+            scores[f"next_frame_psnr_{steps}"] = psnr(drawn.flatten(0, 1), real.flatten(0, 1))
+            rows.append(drawn)
+        pairs, labels = [], []
+        for i in range(4):
+            pairs += [list(real[i].cpu()), list(rows[1][i].cpu())]
+            labels += ["decoded", "2 passes"]
+        save_grid(folder / "next-frame.png", pairs, labels)
+        return scores
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "model": dict(self.model.named_parameters()),
+            "ema": self.ema,
+            "optimizer": pack_optimizers(self.optimizers),
+        }
+
+    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+        load_exactly(self.model, {**self.model.state_dict(), **tensors["model"]}, "generator")
+        for name, value in tensors["ema"].items():
+            self.ema[name].copy_(value)
+        unpack_optimizers(self.optimizers, tensors["optimizer"])
+
+    def export(self, step: int) -> None:
+        """The run's own folder is a checkpoint of the mean weights, so that it can be played at any time."""
+        config = {
+            "world": self.config.name,
+            "preset": self.preset.name,
+            "buttons": list(self.config.buttons),
+            "codec": asdict(self.codec.config),
+            "generator": asdict(self.model.config),
+            "notes": {
+                **self.codec_checkpoint.get("notes", {}),
+                "generator_steps": step,
+                "generator_frames": self.state["frames"],
+                "hardware": runtime.hardware(),
+            },
+        }
+        half = {name: p.half() for name, p in self.ema.items()}
+        codec = {name: p.half() for name, p in self.codec.state_dict().items()}
+        checkpoint.save(self.args.run, config, {"codec": codec, "generator": half})
+
+
+def noise_levels(uniform: Tensor, shift: float = 3.0) -> Tensor:
+    """Uniform numbers -> noise levels, more of them noisy: few-step sampling spends its passes there."""
+    return (shift * uniform / (1 + (shift - 1) * uniform)).clamp_min(0.02)
+
+
+def codec_tag(codec: Codec) -> str:
+    """Name of a codec's latents: a hash of its linear part, which alone they depend on."""
+    digest = hashlib.sha256()
+    for tensor in (codec.mean, codec.basis, codec.scale):
+        digest.update(tensor.detach().cpu().half().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
+
+
+def run(args: Args) -> None:
+    """Run one leg."""
+    config = load_world(args.world)
+    preset = pick_preset(config, args.preset)
+    check_data(args.data, config, preset.height, preset.width)
+    device, dtype = set_up(args)
+    with processes(device) as (rank, size):
+        stage = GeneratorStage(args, config, device, dtype)
+        step = train(stage, args, rank, size)
+        if rank == 0:
+            scores = stage.validate(step, args.run)
+            print(f"{step} steps, {stage.state['frames']} frames; held-out maps, next frame against the codec's own:")
+            print("  ".join(f"{name.rsplit('_')[-1]} passes {value:.2f} dB" for name, value in scores.items()))

@@ -1,0 +1,260 @@
+"""The training loop that every stage runs in: legs, resuming, processes, progress, TensorBoard.
+
+A stage's losses are a function of the step number and the state that is saved, so a run that is killed at any
+moment and started again gives the losses of one that never stopped (same device, threads and processes).
+"""
+
+import contextlib
+import csv
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from engine import checkpoint, runtime
+from engine.errors import UserError
+
+
+@dataclass
+class Common:
+    """Options that all stages share."""
+
+    data: Path
+    """Folder that collect filled."""
+    run: Path
+    """Folder of the run; one that is there is continued."""
+    minutes: float = 8.0
+    """Length of this leg; the run is saved at its end and once a minute."""
+    steps: int | None = None
+    """Stop after this many steps in total, whichever comes first."""
+    seed: int = 0
+    """Seed of the weights, the batches and the noise; a run keeps the one it began with."""
+    batch: int = 32
+    """Clips (or frames) in a batch, per process."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    cooldown: int = 0
+    """Let the learning rate fall to zero over this many steps from here, then stop."""
+    validate_every: int = 500
+    """Steps between validations on held-out maps."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """Type of the forward and backward pass: auto, float32 or bfloat16; the weights are kept in float32."""
+    threads: int | None = None
+    """CPU threads; all cores by default."""
+    compile: bool | None = None
+    """torch.compile; by default on a GPU only (on a CPU the written-out attention leaves it nothing to win)."""
+
+
+class Stage(Protocol):
+    """What a stage gives the loop."""
+
+    name: str
+    model: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    state: dict[str, Any]
+
+    def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]: ...
+    def after_step(self, step: int) -> None: ...
+    def validate(self, step: int, folder: Path) -> dict[str, float]: ...
+    def tensors(self) -> dict[str, dict[str, Tensor]]: ...
+    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None: ...
+    def export(self, step: int) -> None: ...
+
+
+def check_options(options: Common) -> None:
+    """Raise UserError where a number makes no sense."""
+    for name in ("minutes", "batch", "lr", "validate_every"):
+        if not getattr(options, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(options, name)}")
+    if options.steps is not None and options.steps < 1:
+        raise UserError(f"--steps must be 1 or more, not {options.steps}")
+    if options.seed < 0 or options.cooldown < 0:
+        raise UserError("--seed and --cooldown must be 0 or more")
+
+
+def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """State of optimizers as named tensors, `OPTIMIZER.PARAMETER.NAME`."""
+    packed = {}
+    for i, optimizer in enumerate(optimizers):
+        for j, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                packed[f"{i}.{j}.{name}"] = torch.as_tensor(value)
+    return packed
+
+
+def unpack_optimizers(optimizers: list[torch.optim.Optimizer], packed: dict[str, Tensor]) -> None:
+    """Inverse of `pack_optimizers`."""
+    states: dict[int, dict[int, dict[str, Tensor]]] = {i: {} for i in range(len(optimizers))}
+    for key, value in packed.items():
+        i, j, name = key.split(".", 2)
+        states[int(i)].setdefault(int(j), {})[name] = value
+    for i, optimizer in enumerate(optimizers):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states[i]})
+
+
+def learning_rate(step: int, peak: float, warmup: int, cooldown: tuple[int, int] | None) -> float:
+    """Warm up, stay, and, once asked to, fall to zero linearly over `cooldown` = (first step, steps)."""
+    rate = peak * min(1.0, (step + 1) / warmup)
+    if cooldown is not None:
+        rate *= max(0.0, 1 - (step - cooldown[0]) / cooldown[1])
+    return rate
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[tuple[int, int]]:
+    """(rank, size) under torchrun, else (0, 1)."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), size
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: list[nn.Parameter], size: int) -> None:
+    """Mean of the gradients over processes, in one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for g, part in zip(gradients, flat.div_(size).split([g.numel() for g in gradients]), strict=True):
+        g.copy_(part.view_as(g))
+
+
+class LossLog:
+    """``losses.csv``: step, loss and its parts, cut back on resuming to what the saved state has seen."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        rows: list[list[str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if len(row) == 2 and row[0].isdigit() and int(row[0]) < step]
+        checkpoint.replace_file(path, "".join(f"{a},{b}\n" for a, b in rows).encode())
+        self.file = path.open("a")
+
+    def add(self, step: int, loss: float) -> None:
+        self.file.write(f"{step},{loss!r}\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def train(stage: Stage, options: Common, rank: int, size: int, on_step: Callable[[float], None] | None = None) -> int:
+    """Run one leg of `stage`; returns the number of steps done in all. Saves at the end whatever ends it."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    check_options(options)
+    began = time.monotonic()
+    folder = options.run / stage.name
+    step = 0
+    if (folder / checkpoint.CONFIG).exists():
+        config, tensors = checkpoint.load(folder)
+        if config.get("stage") != stage.name:
+            raise UserError(f"{folder} is no run of stage {stage.name}; choose another --run")
+        if config.get("settings") != stage.state["settings"]:
+            raise UserError(
+                f"{folder} was begun with {config.get('settings')}, now asked for {stage.state['settings']};"
+                " give the same options, or another --run"
+            )
+        stage.restore(tensors)
+        step = int(config["step"])
+        stage.state.update({name: config[name] for name in (*stage.state, "cooldown") if name in config})
+    cooldown = stage.state.get("cooldown")
+    if options.cooldown and not cooldown:
+        cooldown = stage.state["cooldown"] = [step, options.cooldown]
+    last = min(options.steps or 2**62, sum(cooldown) if cooldown else 2**62)
+
+    def save() -> None:
+        if rank == 0:
+            log.flush()
+            checkpoint.save(folder, {"stage": stage.name, "step": step, **stage.state}, stage.tensors())
+            stage.export(step)
+
+    parameters = [p for o in stage.optimizers for group in o.param_groups for p in group["params"]]
+    main = rank == 0
+    options.run.mkdir(parents=True, exist_ok=True)
+    log = LossLog(folder.with_suffix(".csv") if main else Path(os.devnull), step) if main else None
+    board = SummaryWriter(str(options.run / "tensorboard"), purge_step=step) if main else None
+    bar = tqdm(initial=step, total=last if last < 2**62 else None, desc=stage.name, unit="step", disable=not main)
+    stop = contextlib.ExitStack()
+    previous = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    stop.callback(signal.signal, signal.SIGTERM, previous)
+    saved, told = time.monotonic(), 0.0
+    with stop:
+        try:
+            while step < last and not _time_is_up(began, options.minutes, size):
+                rate = learning_rate(step, options.lr, 200, tuple(cooldown) if cooldown else None)
+                for optimizer in stage.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * group.get("lr_factor", 1.0)
+                loss, parts = stage.loss(step, rank)
+                loss.backward()
+                if size > 1:
+                    average_gradients(parameters, size)
+                norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+                if not torch.isfinite(norm):
+                    raise UserError(f"the gradient at step {step} is not finite; lower --lr (now {options.lr})")
+                for optimizer in stage.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                stage.after_step(step)
+                if log is not None and board is not None:
+                    log.add(step, loss.item())
+                    if time.monotonic() - told > 2:
+                        told = time.monotonic()
+                        board.add_scalar("loss", loss.item(), step)
+                        board.add_scalar("rate", rate, step)
+                        for name, value in parts.items():
+                            board.add_scalar(name, value, step)
+                        bar.set_postfix(loss=f"{loss.item():.4f}", **{k: f"{v:.3g}" for k, v in parts.items()})
+                step += 1
+                bar.update()
+                if step % options.validate_every == 0 and board is not None:
+                    for name, value in stage.validate(step, options.run).items():
+                        board.add_scalar(f"validation/{name}", value, step)
+                        bar.write(f"step {step}: {name} {value:.3f}")
+                if time.monotonic() - saved > 60:
+                    save()
+                    saved = time.monotonic()
+        finally:
+            # Also after Ctrl-C: a step is either wholly in the weights or not counted.
+            save()
+            bar.close()
+            if board is not None:
+                board.close()
+    return step
+
+
+def _time_is_up(began: float, minutes: float, size: int) -> bool:
+    up = time.monotonic() - began > minutes * 60
+    if size == 1:
+        return up
+    flag = torch.tensor([float(up)])
+    if dist.get_backend() == "nccl":
+        flag = flag.cuda()
+    dist.broadcast(flag, 0)
+    return bool(flag.item())
+
+
+def set_up(options: Common) -> tuple[torch.device, torch.dtype]:
+    """Threads, device and dtype of a stage; under torchrun each process takes its own GPU."""
+    check_options(options)
+    runtime.setup(options.threads)
+    device = runtime.pick_device(options.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    return device, runtime.pick_dtype(device, options.dtype)

@@ -118,6 +118,7 @@ class VideoWriter:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="video", daemon=True)
         self._closed = False
+        prepare()
         try:
             self._temporary.touch()
         except OSError as error:
@@ -130,9 +131,7 @@ class VideoWriter:
             raise UserError(f"{self.path}: this video is closed")
         self._raise_error()
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise UserError(
-                f"a video takes frames of uint8 (height, width, 3), not {frame.dtype} {frame.shape}"
-            )
+            raise UserError(f"a video takes frames of uint8 (height, width, 3), not {frame.dtype} {frame.shape}")
         if self._shape is None:
             self._shape = frame.shape
         elif frame.shape != self._shape:
@@ -241,9 +240,7 @@ def _encode(
 
     height, width, _ = first.shape
     with av.open(str(path), "w", format=container, options=container_options) as file:
-        stream: Any = file.add_stream(
-            codec, rate=Fraction(fps).limit_denominator(65535), options=codec_options
-        )
+        stream: Any = file.add_stream(codec, rate=Fraction(fps).limit_denominator(65535), options=codec_options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for frame in itertools.chain([first], rest):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

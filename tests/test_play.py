@@ -87,9 +87,7 @@ def test_headless_play_prints_its_figures_and_json_on_the_last_line(run: Run, li
     assert figures["memory_bytes"] == 1_520_000 and figures["device"] == "cpu" and figures["preset"] == "nano"
     assert figures["seed"] == 5 and figures["start"] == "hall" and figures["world"] == "fake"
     assert {"mode", "steps", "dtype"} <= figures.keys() and not figures["window"]
-    assert library.opened == [
-        {"checkpoint": None, "device": "auto", "memory": "full", "steps": None, "threads": None}
-    ]
+    assert library.opened == [{"checkpoint": None, "device": "auto", "memory": "full", "steps": None, "threads": None}]
     assert "20 frames" in out.splitlines()[0]
 
 
@@ -149,9 +147,7 @@ def test_bad_input_is_one_clear_line_before_anything_is_loaded(
     assert library.opened == []
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--steps", "3"), ("--memory", "ful"), ("--frames", "many"), ("--frame", "3")]
-)
+@pytest.mark.parametrize("arguments", [("--steps", "3"), ("--memory", "ful"), ("--frames", "many"), ("--frame", "3")])
 def test_what_the_command_line_does_not_know_ends_with_status_2(run: Run, arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
@@ -163,9 +159,7 @@ def test_an_unknown_world_is_one_clear_line(library: FakeLibrary, capsys: pytest
     assert "unknown world 'doom-plian'" in capsys.readouterr().err
 
 
-def test_a_world_that_cannot_be_opened_is_one_clear_line_in_both_modes(
-    run: Run, library: FakeLibrary
-) -> None:
+def test_a_world_that_cannot_be_opened_is_one_clear_line_in_both_modes(run: Run, library: FakeLibrary) -> None:
     library.error = UserError("checkpoints/fake/nano: there is no checkpoint here")
     for window in ((), ("--headless",)):
         status, _, err = run(*window)
@@ -238,9 +232,7 @@ def test_a_recording_that_fails_ends_with_an_error_and_keeps_the_older_file(
     assert (tmp_path / "walk.mp4").read_text() == "an older one"
 
 
-def test_the_default_world_is_doom_once_it_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_world_is_doom_once_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(checkpoint_path=tmp_path)
     monkeypatch.setattr(play, "load_world", lambda name: config)
     assert play.default_world() == "doom-plain"

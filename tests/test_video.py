@@ -131,9 +131,7 @@ def test_adding_waits_rather_than_drops_when_the_encoder_is_slow(
     assert len(seen) == 10
 
 
-def test_a_full_disk_is_one_clear_error_and_never_a_hang(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_clear_error_and_never_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, fps: float, first: np.ndarray, rest: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

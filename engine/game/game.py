@@ -14,9 +14,11 @@ from engine.errors import UserError, unknown
 
 MODES = ("window", "full")
 STEPS = (1, 2, 4)
-# Rewinding goes back in strides of 4 frames, at most 120 of them, and holds no more than about 256 MiB.
+# Rewinding goes back in strides of 4 frames, at most 120 of them, and holds no more than about 256 MiB. Where
+# that is not even 8 moments of a large memory, none is kept: copying it so often would make the game stutter.
 REWIND_STRIDE = 4
 REWIND_SLOTS = 120
+REWIND_FEWEST = 8
 REWIND_BYTES = 256 * 2**20
 
 
@@ -31,7 +33,7 @@ class Playable(Protocol):
     def render(self, action: np.ndarray) -> np.ndarray: ...
     def commit(self) -> None: ...
     def snapshot(self) -> Any: ...
-    def restore(self, snapshot: Any) -> None: ...
+    def restore(self, snapshot: Any) -> Any: ...
     def set_mode(self, mode: str) -> None: ...
     def set_steps(self, steps: int) -> None: ...
     def stats(self) -> dict[str, Any]: ...
@@ -85,7 +87,7 @@ class Game:
 
     def render(self, pressed: Iterable[str]) -> np.ndarray:
         """Draw the next frame, uint8 (H, W, 3), with these buttons held; `commit` must follow."""
-        self.frame = self.world.render(encode(self.world.buttons, pressed))[0]
+        self.frame = self.world.render(encode(self.world.buttons, pressed)[None])[0]
         self.index += 1
         return self.frame
 
@@ -121,24 +123,27 @@ class Game:
         return self._return_to(self._past[-1])
 
     def set_mode(self, mode: str) -> None:
-        """Switch the memory mode, one of `MODES`; rewinding cannot go back beyond the switch."""
+        """Switch the memory mode, one of `MODES`; moments to go back to are then continued in it, too."""
         self.world.set_mode(mode)
-        self._past.clear()
-        self._saved = None
-        self._remember()
 
     def _now(self) -> _Moment:
         return _Moment(self.world.snapshot(), self.frame, self.index)
 
     def _remember(self) -> None:
         size = max(1, int(self.world.stats()["memory_bytes"]))
-        slots = max(2, min(REWIND_SLOTS, REWIND_BYTES // size))
+        slots = min(REWIND_SLOTS, REWIND_BYTES // size)
+        if slots < REWIND_FEWEST:
+            self._past.clear()
+            return
         while len(self._past) >= slots:
             self._past.popleft()
         self._past.append(self._now())
 
     def _return_to(self, moment: _Moment) -> np.ndarray:
-        self.world.restore(moment.snapshot)
+        mode = self.world.stats()["mode"]
+        self.world.restore(moment.snapshot)  # with the mode of that time
+        if self.world.stats()["mode"] != mode:
+            self.world.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
         return self.frame
 

@@ -33,9 +33,7 @@ def size_text(count: float) -> str:
     raise AssertionError("unreachable")
 
 
-def lines(
-    shown: Shown, *, rate: float, latency_ms: float | None, held: Sequence[str]
-) -> list[tuple[str, str, Colour]]:
+def lines(shown: Shown, *, rate: float, latency_ms: float | None, held: Sequence[str]) -> list[tuple[str, str, Colour]]:
     """The panel's rows: what, how much, and the colour of that. `held` are the keys that are down now."""
     stats: dict[str, Any] = shown.stats
     kept = [f"{stats[name]} {name}" for name in ("hot", "cold", "gone") if stats.get(name)]
@@ -67,9 +65,7 @@ class Hud:
             self._fonts[size] = pygame.font.Font(None, size)
         return self._fonts[size]
 
-    def panel(
-        self, screen: pygame.Surface, rows: Sequence[tuple[str, str, Colour]], left: int, top: int
-    ) -> None:
+    def panel(self, screen: pygame.Surface, rows: Sequence[tuple[str, str, Colour]], left: int, top: int) -> None:
         """Rows of a name and a value on a translucent panel with its corner at (left, top)."""
         font = self._font(screen, 0.9)
         line = round(font.get_linesize() * 1.15)
@@ -104,9 +100,7 @@ class Hud:
         width, height = screen.get_size()
         rows = [font.render(row, True, TEXT) for row in _wrap(font, text, width - 4 * font.get_linesize())]
         line, pad = font.get_linesize(), font.get_linesize() // 2
-        rect = pygame.Rect(
-            0, 0, max(row.get_width() for row in rows) + 2 * pad, line * len(rows) + round(1.5 * pad)
-        )
+        rect = pygame.Rect(0, 0, max(row.get_width() for row in rows) + 2 * pad, line * len(rows) + round(1.5 * pad))
         rect.midbottom = (width // 2, height - pad)
         self._box(screen, rect)
         for i, row in enumerate(rows):
@@ -125,9 +119,7 @@ class Hud:
         labels = [(font.render(a, True, TEXT), font.render(b, True, colour)) for a, b, colour in rows]
         head = big.render(title, True, TEXT)
         inner = max(head.get_width(), max(a.get_width() + b.get_width() for a, b in labels) + 3 * line)
-        box = pygame.Rect(
-            0, 0, min(width, inner + 2 * line), line * len(rows) + head.get_height() + round(1.5 * line)
-        )
+        box = pygame.Rect(0, 0, min(width, inner + 2 * line), line * len(rows) + head.get_height() + round(1.5 * line))
         box.center = (width // 2, height // 2)
         self._box(screen, box, (*PANEL[:3], 235))
         screen.blit(head, (box.left + line, box.top + line // 2))
@@ -142,9 +134,7 @@ class Hud:
             places.append(place)
         return places
 
-    def _box(
-        self, screen: pygame.Surface, rect: pygame.Rect, colour: tuple[int, int, int, int] = PANEL
-    ) -> None:
+    def _box(self, screen: pygame.Surface, rect: pygame.Rect, colour: tuple[int, int, int, int] = PANEL) -> None:
         box = pygame.Surface(rect.size, pygame.SRCALPHA)
         pygame.draw.rect(box, colour, box.get_rect(), border_radius=6)
         screen.blit(box, rect)

@@ -20,7 +20,7 @@ from engine.game.hud import ACCENT, FAINT, RED, Hud, key_label, lines
 from engine.game.menu import Menu
 from engine.game.worker import NOTHING, Shown, Worker
 
-POLL_MS = 16  # the longest sleep of the loop; an event or a new frame wakes it
+POLL_MS = 12  # the longest sleep of the loop; an event or a new frame wakes it
 REDRAW_SECONDS = 0.25  # figures are renewed this often when nothing else changes
 TOAST_SECONDS = 3.0
 HELP_SECONDS = 8.0
@@ -185,9 +185,7 @@ class Window:
         """Called on the worker's thread: there is something to show."""
         if not self._waking:
             self._waking = True
-            with contextlib.suppress(
-                pygame.error
-            ):  # the window is closing; without it the loop looks by itself
+            with contextlib.suppress(pygame.error):  # the window is closing; without it the loop looks by itself
                 pygame.event.post(pygame.event.Event(WAKE))
 
     def _say_keys(self) -> None:
@@ -239,8 +237,7 @@ class Window:
             self._hud.toast(screen, self.toast)
         if self.menu.is_open:
             rows = [
-                (item.label, item.value or item.key, ACCENT if item.value else FAINT)
-                for item in self.commands.items()
+                (item.label, item.value or item.key, ACCENT if item.value else FAINT) for item in self.commands.items()
             ]
             self.rows = self._hud.menu(screen, self.settings.title, rows, self.menu.selected)
         pygame.display.flip()
@@ -255,7 +252,5 @@ class Window:
             picture = pygame.transform.scale(picture, (width * scale, height * scale))
         else:
             share = min(room[0] / width, room[1] / height)
-            picture = pygame.transform.smoothscale(
-                picture, (max(1, int(width * share)), max(1, int(height * share)))
-            )
+            picture = pygame.transform.smoothscale(picture, (max(1, int(width * share)), max(1, int(height * share))))
         screen.blit(picture, picture.get_rect(center=(room[0] // 2, room[1] // 2)))

@@ -249,9 +249,7 @@ class Worker:
                 self._shown, self._unseen = replace(self._shown, began=None, stats=self._stats), True
         self._notify()
 
-    def _show(
-        self, game: Game, frame: np.ndarray, began: float | None = None, taken: Taken = NOTHING
-    ) -> None:
+    def _show(self, game: Game, frame: np.ndarray, began: float | None = None, taken: Taken = NOTHING) -> None:
         shown = Shown(frame, game.index, began, taken, game.start, game.seed, self._stats)
         with self._change:
             # A frame that nobody saw hands its unanswered key press on to this one.

@@ -41,9 +41,7 @@ class FakeWorld:
     def warm_up(self) -> float:
         return 0.25
 
-    def reset(
-        self, seed: int | Sequence[int], frames: np.ndarray, actions: np.ndarray | None = None
-    ) -> np.ndarray:
+    def reset(self, seed: int | Sequence[int], frames: np.ndarray, actions: np.ndarray | None = None) -> np.ndarray:
         assert frames.shape[2:] == (self.height, self.width, 3) and frames.dtype == np.uint8
         assert isinstance(seed, int)
         self.place, self.time, self.seed, self.pending = np.zeros(2, int), 0, seed, None
@@ -52,12 +50,12 @@ class FakeWorld:
         return frames[:, -1].copy()
 
     def render(self, action: np.ndarray) -> np.ndarray:
-        assert action.shape == (len(self.buttons),) and action.dtype == np.uint8
+        assert action.shape == (1, len(self.buttons)) and action.dtype == np.uint8
         assert self.pending is None, "render twice without commit"
         if self.time == self.fail_at and self.error is not None:
             raise self.error
         time.sleep(self.seconds)
-        held = tuple(b for b, on in zip(self.buttons, action, strict=True) if on)
+        held = tuple(b for b, on in zip(self.buttons, action[0], strict=True) if on)
         self.actions.append(held)
         step = np.array(
             [
@@ -76,10 +74,10 @@ class FakeWorld:
 
     def snapshot(self) -> Any:
         assert self.pending is None
-        return self.place.copy(), self.time, self.seed, self.start
+        return self.place.copy(), self.time, self.seed, self.start, self.mode
 
     def restore(self, snapshot: Any) -> None:
-        self.place, self.time, self.seed, self.start = snapshot
+        self.place, self.time, self.seed, self.start, self.mode = snapshot
         self.calls.append("restore")
 
     def set_mode(self, mode: str) -> None:

@@ -86,7 +86,19 @@ def test_the_past_is_bounded_in_number_and_in_bytes() -> None:
     game = Game(Huge(), STARTS)
     game.restart()
     advance(game, 40)
-    assert game.rewind() is not None and game.rewind() is None
+    assert game.rewind() is None
+
+
+def test_going_back_keeps_the_memory_mode_that_the_player_chose() -> None:
+    game = Game(FakeWorld(), STARTS)
+    game.restart()
+    game.save()
+    advance(game, 8)
+    game.set_mode("full")
+    advance(game, 1)
+    assert game.rewind() is not None and game.world.stats()["mode"] == "full"
+    game.load()
+    assert game.world.stats()["mode"] == "full"
 
 
 def test_headless_play_draws_one_frame_for_each_action_and_measures_each() -> None:

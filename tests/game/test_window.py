@@ -369,9 +369,7 @@ def test_quitting_takes_less_than_a_second() -> None:
     assert time.perf_counter() - began < 1.0
 
 
-def test_a_screen_that_refuses_a_window_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_screen_that_refuses_a_window_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> None:
         raise pygame.error("no such mode")
 

@@ -21,9 +21,7 @@ Make = Callable[..., tuple[Worker, FakeWorld, Controls]]
 def make() -> Iterator[Make]:
     workers = []
 
-    def build(
-        world: FakeWorld | None = None, rate: float = 200, record: Path | None = None, **options: Any
-    ) -> Any:
+    def build(world: FakeWorld | None = None, rate: float = 200, record: Path | None = None, **options: Any) -> Any:
         world = world or FakeWorld()
         controls = Controls(KEYS, BUTTONS)
         worker = Worker(lambda: Game(world, STARTS), controls, rate=rate, **options)

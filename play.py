@@ -122,7 +122,7 @@ def play(args: Args) -> None:
     runtime.setup(args.threads)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     config = load_world(args.world or default_world())
-    check(args)
+    check(args, config)
     script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
     starts = find_starts(args, config)
     start = choose_start(starts, args.seed, args.start)
@@ -135,7 +135,7 @@ def play(args: Args) -> None:
     report(args, opener, timings, windowed)
 
 
-def check(args: Args) -> None:
+def check(args: Args, config: WorldConfig) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
     if args.frames is not None and args.frames < 1:
         raise UserError(f"--frames must be 1 or more, not {args.frames}")
@@ -145,8 +145,9 @@ def check(args: Args) -> None:
         raise UserError(f"--fps must be from 0 (no limit) to 1000, not {args.fps}")
     if args.image is not None and args.start is not None:
         raise UserError("--image and --start are two starts; give one of them")
-    if args.checkpoint is not None and not Path(args.checkpoint).is_dir():
-        raise UserError(f"--checkpoint {args.checkpoint}: no such folder")
+    folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
     if args.record is not None:
         check_path(args.record)
     if args.screenshot is not None:

@@ -26,7 +26,7 @@ title = "A fake world"
 preset = "nano"
 source = "fake"
 frame_rate = 100.0
-checkpoint = "checkpoints/fake/nano"
+checkpoint = "CHECKPOINT"
 buttons = ["forward", "back", "turn_left", "turn_right"]
 [keys]
 w = "forward"
@@ -67,7 +67,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
 @pytest.fixture
 def run(tmp_path: Path, library: FakeLibrary, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     path = tmp_path / "fake.toml"
-    path.write_text(WORLD)
+    path.write_text(WORLD.replace("CHECKPOINT", (tmp_path / "weights").as_posix()))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text("{}")
 
     def call(*arguments: str) -> tuple[int, str, str]:
         status = play.main([str(path), *arguments])
@@ -134,7 +136,7 @@ def test_a_picture_can_be_the_start(run: Run, tmp_path: Path) -> None:
         (("--record", "nowhere/out.mp4"), "there is no folder nowhere"),
         (("--record", "out.avi"), "ends in .mp4, .gif, .png"),
         (("--screenshot", "out.jpg"), "ends in .png"),
-        (("--checkpoint", "nowhere"), "--checkpoint nowhere: no such folder"),
+        (("--checkpoint", "nowhere"), "there is no checkpoint in nowhere; train one"),
     ],
 )
 def test_bad_input_is_one_clear_line_before_anything_is_loaded(
@@ -256,7 +258,8 @@ sys.exit(play.main(sys.argv[1:]))
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("window", [True, False])
 def test_ctrl_c_ends_with_130_and_the_recording_is_whole(tmp_path: Path, window: bool) -> None:
-    (tmp_path / "fake.toml").write_text(WORLD)
+    (tmp_path / "fake.toml").write_text(WORLD.replace("CHECKPOINT", tmp_path.as_posix()))
+    (tmp_path / "config.json").write_text("{}")
     video = tmp_path / "walk.mp4"
     arguments = [str(tmp_path / "fake.toml"), "--record", str(video), "--frames", "100000"]
     process = subprocess.Popen(
@@ -280,4 +283,4 @@ def test_ctrl_c_ends_with_130_and_the_recording_is_whole(tmp_path: Path, window:
     assert process.returncode == 130, err
     assert "interrupted" in err and "saved" in err and "Traceback" not in err
     assert len(iio.imread(video, plugin="pyav")) > 5
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["fake.toml", "walk.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "fake.toml", "walk.mp4"]

@@ -42,17 +42,16 @@ RULES = {
     "engine.runtime": rule(lazy="torch"),
     "engine.video": rule("", "imageio numpy PIL av", lazy="imageio PIL av"),
     "engine.model": rule("engine.model", "torch"),
+    "engine.model.cache": rule("engine.model", "torch numpy"),
     "engine.world": rule("engine.model", "torch numpy"),
     "engine.session": rule("engine.world", "torch numpy"),
-    "engine.library": rule(
-        "engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"
-    ),
+    "engine.library": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
     "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
     "engine.envs": rule("engine.envs engine.library engine.world", "gymnasium numpy torch"),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
     "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),
     "engine.train": rule(
-        "engine.train engine.model engine.sources engine.world engine.checkpoint engine.runtime",
+        "engine.train engine.model engine.sources engine.world engine.library engine.checkpoint engine.runtime",
         "gymnasium numpy safetensors torch tqdm tyro PIL",
         lazy="tensorboard matplotlib",
     ),
@@ -138,9 +137,7 @@ def test_a_forbidden_import_is_found_wherever_it_hides(tmp_path: Path) -> None:
     )
     lines = broken("engine.model.cache", path, RULES["engine.model"])
     assert lines == [
-        "cache.py:2 imports engine.world"
-        if (ROOT / "engine/world.py").exists()
-        else "cache.py:2 imports engine",
+        "cache.py:2 imports engine.world" if (ROOT / "engine/world.py").exists() else "cache.py:2 imports engine",
         "cache.py:4 imports pygame",
         "cache.py:6 imports engine.game",
     ]
@@ -149,9 +146,7 @@ def test_a_forbidden_import_is_found_wherever_it_hides(tmp_path: Path) -> None:
 def test_a_lazy_import_at_the_top_is_found(tmp_path: Path) -> None:
     path = tmp_path / "runtime.py"
     path.write_text("import torch\ndef f():\n    import torch\n")
-    assert broken("engine.runtime", path, RULES["engine.runtime"]) == [
-        "runtime.py:1 imports torch outside a function"
-    ]
+    assert broken("engine.runtime", path, RULES["engine.runtime"]) == ["runtime.py:1 imports torch outside a function"]
 
 
 def test_a_module_without_a_rule_is_found() -> None:
@@ -165,9 +160,7 @@ HEAVY = ("torch", "numpy", "pygame", "gymnasium", "vizdoom", "matplotlib")
 @pytest.mark.parametrize("statement", ["import engine", "import engine.cli", "import engine.runtime"])
 def test_importing_the_package_loads_nothing_heavy(statement: str) -> None:
     code = f"{statement}, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.strip() == "[]"
 
 

@@ -18,7 +18,10 @@ def _softmax_(scores: Tensor, dtype: torch.dtype) -> Tensor:
 @torch.library.custom_op("loci::two_streams_forward", mutates_args=())
 def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple[Tensor, Tensor]:
     """Returns the output, (B, H, T, E), and all attention weights, flat, in the order of frames."""
-    n, first = tokens, 2 * frames - q.shape[2] // tokens  # `first`: the context frame that noisy frame 0 stands for
+    n, first = (
+        tokens,
+        2 * frames - q.shape[2] // tokens,
+    )  # `first`: the context frame that noisy frame 0 stands for
     q = q * q.shape[-1] ** -0.5
     out = torch.empty_like(v)
     kept = []
@@ -32,7 +35,11 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple
             own = slice((frames + i - first) * n, (frames + i - first + 1) * n)
             past = slice(0, i * n)
             scores = torch.cat(
-                (q[:, :, own] @ k[:, :, past].transpose(-1, -2), q[:, :, own] @ k[:, :, own].transpose(-1, -2)), -1
+                (
+                    q[:, :, own] @ k[:, :, past].transpose(-1, -2),
+                    q[:, :, own] @ k[:, :, own].transpose(-1, -2),
+                ),
+                -1,
             )
             weights = _softmax_(scores, v.dtype)
             out[:, :, own] = weights[..., past] @ v[:, :, past] + weights[..., i * n :] @ v[:, :, own]
@@ -97,12 +104,12 @@ def _(
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup(ctx, inputs, output) -> None:
     q, k, v, ctx.frames, ctx.tokens = inputs
     ctx.save_for_backward(q, k, v, output[1])
 
 
-def _grad(ctx, grad: Tensor, _: Tensor | None):  # type: ignore[no-untyped-def]
+def _grad(ctx, grad: Tensor, _: Tensor | None):
     q, k, v, weights = ctx.saved_tensors
     dq, dk, dv = _backward(grad.contiguous(), q, k, v, weights, ctx.frames, ctx.tokens)
     return dq, dk, dv, None, None

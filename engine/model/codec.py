@@ -33,9 +33,7 @@ class CodecConfig:
                 f"codec: frame size must be a multiple of the patch {self.patch}, got {self.height}x{self.width}"
             )
         if not 0 < self.channels <= self.patch * self.patch * 3:
-            raise ValueError(
-                f"codec: channels must be in 1..{self.patch * self.patch * 3}, got {self.channels}"
-            )
+            raise ValueError(f"codec: channels must be in 1..{self.patch * self.patch * 3}, got {self.channels}")
 
     @property
     def rows(self) -> int:
@@ -60,7 +58,8 @@ class Deblock(nn.Module):
         self.middle = nn.Conv2d(channels * 2, channels * 2, 3, padding=1)
         self.leave = nn.Conv2d(channels * 2, 12, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        if self.leave.bias is not None:
+            nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W)
         y = F.pixel_unshuffle(x, 2)  # (B, 12, H/2, W/2)
@@ -111,9 +110,7 @@ class Codec(nn.Module):
         c = self.config
         lead = latents.shape[:-2]
         if latents.shape[-2:] != (c.tokens, c.channels):
-            raise ValueError(
-                f"codec: expected latents (..., {c.tokens}, {c.channels}), got {tuple(latents.shape)}"
-            )
+            raise ValueError(f"codec: expected latents (..., {c.tokens}, {c.channels}), got {tuple(latents.shape)}")
         x = torch.addmm(self.mean, (latents.float() * self.scale).reshape(-1, c.channels), self.basis.T)
         x = x.reshape(-1, c.rows, c.columns, c.patch, c.patch, 3)
         x = x.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, c.height, c.width)

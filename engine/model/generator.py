@@ -20,7 +20,7 @@ from engine.model.layers import (
     place_angles,
     rms_norm,
     rotate,
-    time_angles,
+    rotate_time_part,
     time_pairs,
 )
 
@@ -49,9 +49,7 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 16:
-            raise ValueError(
-                f"generator: dim {self.dim} must be heads x a multiple of 16, got {self.heads} heads"
-            )
+            raise ValueError(f"generator: dim {self.dim} must be heads x a multiple of 16, got {self.heads} heads")
         for name in ("rows", "columns", "channels", "actions", "depth", "window", "clip"):
             if getattr(self, name) < 1:
                 raise ValueError(f"generator: {name} must be at least 1, got {getattr(self, name)}")
@@ -68,13 +66,9 @@ class GeneratorConfig:
 
 
 def rotate_time(x: Tensor, position: Tensor) -> Tensor:
-    """Rotate the time part of heads x (B, heads, T, head_dim) to positions (B, T) or (T,), in frames."""
-    angles = time_angles(position, x.shape[-1])
-    if angles.dim() == 3:
-        angles = angles[:, None]
+    """Rotate the time part of heads x (B, heads, T, head_dim) to positions (B, T), in frames."""
     split = 2 * time_pairs(x.shape[-1])
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    return torch.cat((rotate(x[..., :split], cos, sin), x[..., split:]), -1)
+    return torch.cat((rotate_time_part(x[..., :split], position), x[..., split:]), -1)
 
 
 class Generator(nn.Module):
@@ -133,9 +127,7 @@ class Generator(nn.Module):
         acted, modulation, final = self.condition(level, action)
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
         for i, block in enumerate(self.blocks):
-            x = block(
-                x, modulation, lambda q, k, v, i=i: attend(i, self.rotate_place(q), self.rotate_place(k), v)
-            )
+            x = block(x, modulation, lambda q, k, v, i=i: attend(i, self.rotate_place(q), self.rotate_place(k), v))
         scale, shift = final[..., None, :].unbind(2)
         return self.leave(rms_norm(x) * (1 + scale) + shift)
 

@@ -27,11 +27,15 @@ def time_pairs(head_dim: int) -> int:
     return head_dim // 8
 
 
-def time_angles(ages: Tensor, head_dim: int) -> Tensor:
-    """Ages in frames (...) -> angles (..., pairs). Wavelengths from 2 pi to about 64 pi frames."""
-    pairs = time_pairs(head_dim)
-    frequency = 32.0 ** (-torch.arange(pairs, device=ages.device, dtype=torch.float32) / max(1, pairs - 1))
-    return ages.float()[..., None] * frequency
+def rotate_time_part(x: Tensor, position: Tensor) -> Tensor:
+    """Rotate the time part of heads, (B, heads, T, 2 * pairs), to positions (B, T), in frames.
+
+    Wavelengths reach from 2 pi to 64 pi frames.
+    """
+    pairs = x.shape[-1] // 2
+    frequency = 32.0 ** (-torch.arange(pairs, device=x.device, dtype=torch.float32) / max(1, pairs - 1))
+    angles = (position.float()[..., None] * frequency)[:, None]  # (B, 1, T, pairs)
+    return rotate(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))
 
 
 def place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
@@ -85,14 +89,10 @@ class Block(nn.Module):
         # One projection of the conditioning serves all layers; each has its own offset (PixArt, arXiv 2310.00426).
         self.offset = nn.Parameter(torch.zeros(6, dim))
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]
-    ) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """x: (B, F, N, d); modulation: (B, F, 6, d)."""
         b, f, n, d = x.shape
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.offset)[..., None, :].unbind(
-            2
-        )
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.offset)[..., None, :].unbind(2)
         h = rms_norm(x) * (1 + scale_a) + shift_a
         q, k, v = self.qkv(h).view(b, f * n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = rms_norm(q) * self.q_gain, rms_norm(k) * self.k_gain

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine import checkpoint
 from engine.config import PRESETS, Preset, WorldConfig, load_world
 from engine.errors import UserError, unknown
+from engine.library import load_exactly
 from engine.model.codec import Codec, CodecConfig
 from engine.train.dataset import check_data, patch_moments, read_shard, shard_paths
-from engine.train.loop import Common, processes, set_up, train
+from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
 
 
 @dataclass
@@ -70,7 +71,9 @@ class CodecStage:
             self.model.fit(covariance, mean)
         self.model.to(device)
         assert self.model.deblock is not None
-        self.optimizers = [torch.optim.AdamW(self.model.deblock.parameters(), lr=args.lr, weight_decay=0.0)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(self.model.deblock.parameters(), lr=args.lr, weight_decay=0.0)
+        ]
 
     def _frames(self, split: str, count: int) -> Tensor:
         """About `count` frames, spread over all shards of a split."""
@@ -106,13 +109,9 @@ class CodecStage:
         return {"psnr": psnr(frames, decoded), "psnr_linear": psnr(frames, linear)}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        from engine.train.loop import pack_optimizers
-
         return {"model": self.model.state_dict(), "optimizer": pack_optimizers(self.optimizers)}
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        from engine.train.loop import unpack_optimizers
-
         load_exactly(self.model, tensors["model"], "codec")
         unpack_optimizers(self.optimizers, tensors["optimizer"])
 
@@ -127,29 +126,6 @@ class CodecStage:
         }
         half = {name: t.half() for name, t in self.model.state_dict().items()}
         checkpoint.save(self.args.run, config, {"codec": half})
-
-
-def load_exactly(model: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Load weights; UserError naming what is missing, too much or of another shape."""
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        have = tuple(tensors[name].shape) if name in tensors else "nothing"
-        need = tuple(own[name].shape) if name in own else "nothing"
-        if have != need:
-            raise UserError(f"{what}: weights do not fit its config: {name}: expected {need}, found {have}")
-    model.load_state_dict(tensors)
-
-
-def load_codec(folder: Path) -> tuple[Codec, dict[str, Any]]:
-    """Codec of a checkpoint, and the checkpoint's config."""
-    from engine.config import from_dict
-
-    config, tensors = checkpoint.load(folder)
-    if "codec" not in tensors:
-        raise UserError(f"{folder} has no codec; make one with: python -m engine train codec")
-    codec = Codec(from_dict(CodecConfig, config["codec"], f"{folder}: codec"))
-    load_exactly(codec, tensors["codec"], f"{folder}: codec")
-    return codec.float().eval(), config
 
 
 def run(args: Args) -> None:

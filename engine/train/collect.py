@@ -96,9 +96,7 @@ def claim(args: Args, config: WorldConfig) -> None:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(
-            f"{path} is not readable as JSON; choose another --out, or delete that folder"
-        ) from error
+        raise UserError(f"{path} is not readable as JSON; choose another --out, or delete that folder") from error
     for name, value in settings.items():
         if not isinstance(found, dict) or found.get(name) != value:
             had = found.get(name) if isinstance(found, dict) else found
@@ -142,9 +140,7 @@ def run(args: Args) -> None:
             "workers": args.workers,
         }
         write_whole(args.out / "stats.json", json.dumps(stats, indent=1).encode())
-        print(
-            f"{made} frames in {seconds:.0f} s: {made / seconds:.0f} frames/s with {args.workers} worker(s)"
-        )
+        print(f"{made} frames in {seconds:.0f} s: {made / seconds:.0f} frames/s with {args.workers} worker(s)")
     sheet = args.out / "contact-sheet.png"
     write_whole(sheet, contact_sheet(jobs[0].path(args.out)))
     held = sum(frames_in(path) for path in args.out.glob("*/shard-*.safetensors"))

@@ -27,9 +27,7 @@ def contact_sheet(path: Path, episodes: int = 8, moments: int = 8) -> bytes:
                 moment = round(column * (len(places) - 1) / max(1, moments - 1))
                 frame = frames[int(places[moment]) : int(places[moment]) + 1][0]
                 corner = column * cell[0], row * (cell[1] + MARGIN)
-                draw.text(
-                    (corner[0] + 2, corner[1] + 1), f"map {map_seeds[row]}  frame {moment}", fill="white"
-                )
+                draw.text((corner[0] + 2, corner[1] + 1), f"map {map_seeds[row]}  frame {moment}", fill="white")
                 picture = Image.fromarray(frame).resize(cell, Image.Resampling.NEAREST)
                 sheet.paste(picture, (corner[0], corner[1] + MARGIN))
     buffer = io.BytesIO()

@@ -17,10 +17,11 @@ from torch.func import functional_call
 from engine import checkpoint, runtime
 from engine.config import Preset, WorldConfig, load_world
 from engine.errors import UserError
+from engine.library import load_codec, load_exactly
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import denoising_step_list, mix, sample
-from engine.train.codec import load_codec, load_exactly, pick_preset, psnr
+from engine.train.codec import codec_config, pick_preset, psnr
 from engine.train.dataset import ClipSampler, check_data, load_latents
 from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
 
@@ -87,7 +88,7 @@ class GeneratorStage:
             self.streams.compile(dynamic=False)
         matrices = [p for name, p in self.model.named_parameters() if name.startswith("blocks.") and _is_matrix(name)]
         rest = [p for name, p in self.model.named_parameters() if not (name.startswith("blocks.") and _is_matrix(name))]
-        self.optimizers = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0),
         ]
@@ -109,14 +110,9 @@ class GeneratorStage:
         own = self.args.run / checkpoint.CONFIG
         folder = self.args.codec or (self.args.run if own.exists() else self.config.checkpoint_path)
         codec, found = load_codec(Path(folder))
-        if codec.config != (expected := self.preset_codec()):
+        if codec.config != (expected := codec_config(self.preset)):
             raise UserError(f"{folder}: its codec is {codec.config}; preset {self.preset.name} needs {expected}")
         return codec, found
-
-    def preset_codec(self) -> Any:
-        from engine.train.codec import codec_config
-
-        return codec_config(self.preset)
 
     def _clip(self, clip: Clip) -> Clip:
         moved = {n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position")}

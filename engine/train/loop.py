@@ -9,7 +9,7 @@ import csv
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,9 +59,10 @@ class Stage(Protocol):
     """What a stage gives the loop."""
 
     name: str
-    model: nn.Module
-    optimizers: list[torch.optim.Optimizer]
     state: dict[str, Any]
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]: ...
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]: ...
     def after_step(self, step: int) -> None: ...
@@ -82,7 +83,7 @@ def check_options(options: Common) -> None:
         raise UserError("--seed and --cooldown must be 0 or more")
 
 
-def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def pack_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """State of optimizers as named tensors, `OPTIMIZER.PARAMETER.NAME`."""
     packed = {}
     for i, optimizer in enumerate(optimizers):
@@ -92,14 +93,14 @@ def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor
     return packed
 
 
-def unpack_optimizers(optimizers: list[torch.optim.Optimizer], packed: dict[str, Tensor]) -> None:
+def unpack_optimizers(optimizers: Sequence[torch.optim.Optimizer], packed: dict[str, Tensor]) -> None:
     """Inverse of `pack_optimizers`."""
-    states: dict[int, dict[int, dict[str, Tensor]]] = {i: {} for i in range(len(optimizers))}
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in packed.items():
-        i, j, name = key.split(".", 2)
-        states[int(i)].setdefault(int(j), {})[name] = value
-    for i, optimizer in enumerate(optimizers):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": states[i]})
+        which, parameter, name = key.split(".", 2)
+        states[int(which)].setdefault(int(parameter), {})[name] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def learning_rate(step: int, peak: float, warmup: int, cooldown: tuple[int, int] | None) -> float:
@@ -151,94 +152,133 @@ class LossLog:
         self.file.flush()
 
 
-def train(stage: Stage, options: Common, rank: int, size: int, on_step: Callable[[float], None] | None = None) -> int:
-    """Run one leg of `stage`; returns the number of steps done in all. Saves at the end whatever ends it."""
-    from torch.utils.tensorboard import SummaryWriter
+class Interrupts:
+    """Holds Ctrl-C and SIGTERM back until a step is whole; a second one is not held back."""
 
-    check_options(options)
-    began = time.monotonic()
-    folder = options.run / stage.name
-    step = 0
-    if (folder / checkpoint.CONFIG).exists():
-        config, tensors = checkpoint.load(folder)
-        if config.get("stage") != stage.name:
-            raise UserError(f"{folder} is no run of stage {stage.name}; choose another --run")
-        if config.get("settings") != stage.state["settings"]:
+    def __init__(self) -> None:
+        self.came = False
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+    def release(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def resume(stage: Stage, folder: Path) -> int:
+    """Give the stage the state saved in `folder`, if any; returns the number of steps done. UserError on a misfit."""
+    if not (folder / checkpoint.CONFIG).exists():
+        return 0
+    config, tensors = checkpoint.load(folder)
+    if config.get("stage") != stage.name:
+        raise UserError(f"{folder} is no run of stage {stage.name}; choose another --run")
+    begun = config.get("settings", {})
+    for name, value in stage.state["settings"].items():
+        if begun.get(name) != value:
             raise UserError(
-                f"{folder} was begun with {config.get('settings')}, now asked for {stage.state['settings']};"
-                " give the same options, or another --run"
+                f"{folder} was begun with {name} = {begun.get(name)!r}, now it is {value!r};"
+                " give the same, or another --run"
             )
-        stage.restore(tensors)
-        step = int(config["step"])
-        stage.state.update({name: config[name] for name in (*stage.state, "cooldown") if name in config})
+    stage.restore(tensors)
+    stage.state.update({name: config[name] for name in (*stage.state, "cooldown") if name in config})
+    return int(config["step"])
+
+
+def train(stage: Stage, options: Common, rank: int, size: int) -> int:
+    """Run one leg of `stage`; returns the number of steps done in all. Ctrl-C saves and then raises."""
+    began = saved = time.monotonic()
+    folder = options.run / stage.name
+    step = resume(stage, folder)
     cooldown = stage.state.get("cooldown")
     if options.cooldown and not cooldown:
         cooldown = stage.state["cooldown"] = [step, options.cooldown]
     last = min(options.steps or 2**62, sum(cooldown) if cooldown else 2**62)
+    parameters = [p for o in stage.optimizers for group in o.param_groups for p in group["params"]]
+    report = Report(stage, options, step, last) if rank == 0 else None
+    interrupts = Interrupts()
 
     def save() -> None:
-        if rank == 0:
-            log.flush()
+        if report is not None:
+            report.losses.flush()
             checkpoint.save(folder, {"stage": stage.name, "step": step, **stage.state}, stage.tensors())
             stage.export(step)
 
-    parameters = [p for o in stage.optimizers for group in o.param_groups for p in group["params"]]
-    main = rank == 0
-    options.run.mkdir(parents=True, exist_ok=True)
-    log = LossLog(folder.with_suffix(".csv") if main else Path(os.devnull), step) if main else None
-    board = SummaryWriter(str(options.run / "tensorboard"), purge_step=step) if main else None
-    bar = tqdm(initial=step, total=last if last < 2**62 else None, desc=stage.name, unit="step", disable=not main)
-    stop = contextlib.ExitStack()
-    previous = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    stop.callback(signal.signal, signal.SIGTERM, previous)
-    saved, told = time.monotonic(), 0.0
-    with stop:
-        try:
-            while step < last and not _time_is_up(began, options.minutes, size):
-                rate = learning_rate(step, options.lr, 200, tuple(cooldown) if cooldown else None)
-                for optimizer in stage.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group.get("lr_factor", 1.0)
-                loss, parts = stage.loss(step, rank)
-                loss.backward()
-                if size > 1:
-                    average_gradients(parameters, size)
-                norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-                if not torch.isfinite(norm):
-                    raise UserError(f"the gradient at step {step} is not finite; lower --lr (now {options.lr})")
-                for optimizer in stage.optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                stage.after_step(step)
-                if log is not None and board is not None:
-                    log.add(step, loss.item())
-                    if time.monotonic() - told > 2:
-                        told = time.monotonic()
-                        board.add_scalar("loss", loss.item(), step)
-                        board.add_scalar("rate", rate, step)
-                        for name, value in parts.items():
-                            board.add_scalar(name, value, step)
-                        bar.set_postfix(loss=f"{loss.item():.4f}", **{k: f"{v:.3g}" for k, v in parts.items()})
-                step += 1
-                bar.update()
-                if step % options.validate_every == 0 and board is not None:
-                    for name, value in stage.validate(step, options.run).items():
-                        board.add_scalar(f"validation/{name}", value, step)
-                        bar.write(f"step {step}: {name} {value:.3f}")
-                if time.monotonic() - saved > 60:
-                    save()
-                    saved = time.monotonic()
-        finally:
-            # Also after Ctrl-C: a step is either wholly in the weights or not counted.
-            save()
-            bar.close()
-            if board is not None:
-                board.close()
+    try:
+        while step < last and not _should_stop(
+            interrupts.came or time.monotonic() - began > options.minutes * 60, size
+        ):
+            rate = learning_rate(step, options.lr, 200, tuple(cooldown) if cooldown else None)
+            for optimizer in stage.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            loss, parts = stage.loss(step, rank)
+            loss.backward()
+            if size > 1:
+                average_gradients(parameters, size)
+            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            if not torch.isfinite(norm):
+                raise UserError(f"the gradient at step {step} is not finite; lower --lr (now {options.lr})")
+            for optimizer in stage.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            stage.after_step(step)
+            if report is not None:
+                report.add(step, loss.item(), rate, parts)
+            step += 1
+            if report is not None and step % options.validate_every == 0:
+                report.validate(step)
+            if time.monotonic() - saved > 60:
+                save()
+                saved = time.monotonic()
+        save()
+    finally:
+        interrupts.release()
+        if report is not None:
+            report.close()
+    if interrupts.came:
+        raise KeyboardInterrupt
     return step
 
 
-def _time_is_up(began: float, minutes: float, size: int) -> bool:
-    up = time.monotonic() - began > minutes * 60
+class Report:
+    """Progress bar, TensorBoard and the log of losses; the main process has one."""
+
+    def __init__(self, stage: Stage, options: Common, step: int, last: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        options.run.mkdir(parents=True, exist_ok=True)
+        self.stage, self.folder, self.told = stage, options.run, 0.0
+        self.losses = LossLog(options.run / f"{stage.name}-losses.csv", step)
+        self.board = SummaryWriter(str(options.run / "tensorboard"), purge_step=step)
+        self.bar = tqdm(initial=step, total=last if last < 2**62 else None, desc=stage.name, unit="step")
+
+    def add(self, step: int, loss: float, rate: float, parts: dict[str, float]) -> None:
+        self.losses.add(step, loss)
+        self.bar.update()
+        if time.monotonic() - self.told > 2:
+            self.told = time.monotonic()
+            for name, value in {"loss": loss, "rate": rate, **parts}.items():
+                self.board.add_scalar(f"{self.stage.name}/{name}", value, step)
+            self.bar.set_postfix(loss=f"{loss:.4f}", **{name: f"{value:.3g}" for name, value in parts.items()})
+
+    def validate(self, step: int) -> None:
+        for name, value in self.stage.validate(step, self.folder).items():
+            self.board.add_scalar(f"{self.stage.name}/validation/{name}", value, step)
+            self.bar.write(f"step {step}: {name} {value:.3f}")
+
+    def close(self) -> None:
+        self.losses.flush()
+        self.bar.close()
+        self.board.close()
+
+
+def _should_stop(up: bool, size: int) -> bool:
+    """All processes stop at the same step: the first one says when."""
     if size == 1:
         return up
     flag = torch.tensor([float(up)])

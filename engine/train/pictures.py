@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 from engine.checkpoint import replace_file
 
 
-def grid(rows: Sequence[Sequence[Any]], labels: Sequence[str] = (), heads: Sequence[str] = (), scale: int = 2) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[Any]], labels: Sequence[str] = (), heads: Sequence[str] = (), scale: int = 2
+) -> Image.Image:
     """Rows of uint8 (H, W, 3) pictures, with a label before each row and a head above each column."""
     height, width = np.asarray(rows[0][0]).shape[:2]
     left, top = (72 if labels else 0), (14 if heads else 0)
@@ -25,7 +27,9 @@ def grid(rows: Sequence[Sequence[Any]], labels: Sequence[str] = (), heads: Seque
         if labels:
             draw.text((2, y + height * scale // 2 - 6), labels[r], fill="white")
         for i, picture in enumerate(row):
-            tile = Image.fromarray(np.asarray(picture)).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            tile = Image.fromarray(np.asarray(picture)).resize(
+                (width * scale, height * scale), Image.Resampling.NEAREST
+            )
             sheet.paste(tile, (left + i * (width * scale + 2), y))
     return sheet
 

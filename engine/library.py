@@ -1,0 +1,134 @@
+"""Opens worlds: from a name to a `World` with its weights, start frames and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine import checkpoint as checkpoints
+from engine import runtime
+from engine.config import WorldConfig, from_dict
+from engine.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from engine.world import World
+
+
+def load_exactly(model: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Load weights; UserError naming the first that is missing, too much or of another shape."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        need = tuple(own[name].shape) if name in own else "nothing"
+        have = tuple(tensors[name].shape) if name in tensors else "nothing"
+        if have != need:
+            raise UserError(f"{what}: the weights do not fit: {name}: expected {need}, found {have}")
+    model.load_state_dict(tensors)
+
+
+def _part(folder: Path, config: dict[str, Any], name: str, cls: type) -> Any:
+    if not isinstance(config.get(name), dict) or name not in config.get("files", {}):
+        raise UserError(f"checkpoint {folder} has no {name}; make one with: python -m engine train {name}")
+    try:
+        return from_dict(cls, config[name], f"checkpoint {folder}: {name}")
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"checkpoint {folder}: {error}") from error
+
+
+def load_codec(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Codec of a checkpoint, float32, and the checkpoint's config."""
+    from engine.model.codec import Codec, CodecConfig
+
+    config, tensors = checkpoints.load(folder)
+    codec = Codec(_part(folder, config, "codec", CodecConfig))
+    load_exactly(codec, tensors["codec"], f"checkpoint {folder}: codec")
+    return codec.float().eval(), config
+
+
+def open_world(
+    config: WorldConfig,
+    *,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    memory: str = "window",
+    batch: int = 1,
+    steps: int | None = None,
+    threads: int | None = None,
+    dtype: str = "auto",
+) -> World:
+    """Open a world with its weights; raises UserError where they are missing, broken or for other buttons."""
+    runtime.setup(threads)
+    from engine.model.codec import Codec, CodecConfig
+    from engine.model.generator import Generator, GeneratorConfig
+    from engine.world import World
+
+    folder = Path(checkpoint) if checkpoint is not None else config.checkpoint_path
+    found, tensors = checkpoints.load(folder)
+    codec = Codec(_part(folder, found, "codec", CodecConfig))
+    generator = Generator(_part(folder, found, "generator", GeneratorConfig))
+    load_exactly(codec, tensors["codec"], f"checkpoint {folder}: codec")
+    weights = {**generator.state_dict(), **tensors["generator"]}
+    missing = {n for n, _ in generator.named_parameters()} - tensors["generator"].keys()
+    if missing:
+        raise UserError(f"checkpoint {folder}: generator: {sorted(missing)[0]} is missing")
+    load_exactly(generator, weights, f"checkpoint {folder}: generator")
+    if found.get("buttons") != list(config.buttons):
+        raise UserError(
+            f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
+            f"{list(config.buttons)}"
+        )
+    place = runtime.pick_device(device)
+    try:
+        return World(
+            codec.float(),
+            generator.float(),
+            config.buttons,
+            batch=batch,
+            memory=memory,
+            steps=steps or int(found.get("steps", 2)),
+            device=place,
+            dtype=runtime.pick_dtype(place, dtype),
+        )
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{config.name}: {error}") from error
+
+
+def read_image(path: str | Path, height: int, width: int) -> np.ndarray:
+    """Any picture as uint8 (height, width, 3): first frame, turned as its EXIF says, cut to the aspect, averaged."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            opened.seek(0)
+            turned = ImageOps.exif_transpose(opened)
+            # Transparent parts are shown on black, not with whatever colour lies behind them.
+            image = Image.alpha_composite(Image.new("RGBA", turned.size, "black"), turned.convert("RGBA")).convert(
+                "RGB"
+            )
+            return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BOX)).copy()
+    except FileNotFoundError as error:
+        raise UserError(f"image {path}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"image {path}: this is a folder; expected a picture such as a PNG or JPEG") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"image {path}: cannot be read as a picture ({error}); expected PNG, JPEG, GIF or WebP"
+        ) from error
+
+
+def load_starts(config: WorldConfig) -> dict[str, np.ndarray]:
+    """Start frames of a world by name, sorted; uint8 (H, W, 3). UserError where there is none."""
+    shape = config.shape
+    paths = sorted(config.starts_path.glob("*.png")) if config.starts_path else []
+    if not paths:
+        raise UserError(
+            f"{config.name} has no start frames in {config.starts or '(no folder named)'}; give --image FILE"
+        )
+    return {path.stem: read_image(path, shape.height, shape.width) for path in paths}

@@ -1,0 +1,255 @@
+"""The heart: a batch of generated worlds behind `reset`, `render`, `commit`, `step`, `snapshot`, `restore`.
+
+Knows nothing of files, screens or Gymnasium. The order of one frame is render (to the pixels), then commit (to
+the cache), so that a game loop can show the frame before it pays for remembering it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.model.cache import MODES, Cache, Mode
+from engine.model.codec import Codec
+from engine.model.generator import Generator
+from engine.model.sampler import denoising_step_list, noise_for, sample
+
+MAX_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a world: everything that the frames to come depend on, beside the weights."""
+
+    cache: Cache
+    seeds: tuple[int, ...]
+    frame: np.ndarray
+    drawn: tuple[Tensor, Tensor] | None
+
+
+class World:
+    """B worlds that share weights. Frames are uint8 (B, H, W, 3), actions uint8 (B, A), one 0/1 per button.
+
+    codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
+    (constant cost, forgets) or `full` (every frame ever). steps: passes a frame, `denoising_step_list`.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        generator: Generator,
+        buttons: Sequence[str],
+        *,
+        batch: int = 1,
+        memory: str = "window",
+        steps: int = 2,
+        timestep_shift: float = 3.0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if len(buttons) != generator.config.actions:
+            raise ValueError(f"world: {len(buttons)} buttons, but the generator takes {generator.config.actions}")
+        if batch < 1:
+            raise ValueError(f"world: batch must be at least 1, got {batch}")
+        found, need = (codec.config.rows, codec.config.columns, codec.config.channels), generator.config
+        if found != (need.rows, need.columns, need.channels):
+            raise ValueError(
+                f"world: the codec gives latents (rows, columns, channels) = {found}, the generator takes "
+                f"{(need.rows, need.columns, need.channels)}"
+            )
+        self.device, self.dtype, self.batch = torch.device(device), dtype, batch
+        self.buttons = tuple(buttons)
+        self.codec = codec.to(self.device).eval().requires_grad_(False)
+        self.generator = generator.to(self.device, dtype).eval().requires_grad_(False)
+        self.height, self.width = codec.config.height, codec.config.width
+        self.timestep_shift = timestep_shift
+        self.set_steps(steps)
+        self.cache = Cache(generator.config, batch, _mode(memory), self.device, dtype)
+        self.seeds = [0] * batch
+        self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
+        self._drawn: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def mode(self) -> str:
+        """How the world remembers: window or full."""
+        return self.cache.mode
+
+    def set_mode(self, mode: str) -> None:
+        """Switch how the world remembers, in play. What `window` has forgotten does not come back."""
+        if _mode(mode) != self.cache.mode:
+            self.cache = self.cache.converted(_mode(mode))
+
+    def set_steps(self, steps: int) -> None:
+        """Passes a frame: 1, 2 or 4 in play, at most 64."""
+        if not 1 <= steps <= MAX_STEPS:
+            raise ValueError(f"world: steps must be in 1..{MAX_STEPS}, got {steps}")
+        self.steps = steps
+        self.levels = denoising_step_list(steps, self.timestep_shift)
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        seed: int | Sequence[int],
+        frames: np.ndarray,
+        actions: np.ndarray | None = None,
+        only: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Begin anew from real frames (B, n, H, W, 3), n >= 1; returns the last as (B, H, W, 3).
+
+        seed: one for each world, or one number from which each world gets its own (seed + index). actions
+        (B, n, A): what produced those frames, none by default. only (B,) bool: leave the other worlds as they are.
+        """
+        seeds = [seed + b for b in range(self.batch)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != self.batch or any(s < 0 for s in seeds):
+            raise ValueError(f"world: expected {self.batch} seeds of 0 or more, got {seeds[:4]}...")
+        if only is not None and np.shape(only) != (self.batch,):
+            raise ValueError(f"world: expected a mask ({self.batch},), got {np.shape(only)}")
+        frames, actions = self._history(frames, actions)
+        self.cache.clear(only)
+        self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
+        if only is not None and self._drawn is not None:
+            raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
+        self._drawn = None
+        return self._observe(frames, actions, only)
+
+    @torch.inference_mode()
+    def observe(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Append real frames (B, n, H, W, 3) and the actions (B, n, A) that produced them to the history."""
+        self._drawn = None
+        return self._observe(*self._history(frames, actions), None)
+
+    def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
+        for i in range(frames.shape[1]):
+            latents = self.codec.encode(torch.from_numpy(frames[:, i].copy()).to(self.device))
+            self._write(latents, torch.from_numpy(actions[:, i]).to(self.device), only)
+        self.cache.prepare()
+        chosen = slice(None) if only is None else np.asarray(only, bool)
+        self.frame = self.frame.copy()
+        self.frame[chosen] = frames[chosen, -1]
+        return self.frame.copy()
+
+    @torch.inference_mode()
+    def render(self, action: np.ndarray) -> np.ndarray:
+        """Draw the frame that `action`, (B, A) or (A,), leads to. The cache stays as it is until `commit`."""
+        acted = torch.from_numpy(self._action(action)).to(self.device)
+        if (self.cache.count == 0).any():
+            raise ValueError("world: reset it before rendering")
+        c = self.generator.config
+        shape = (c.tokens, c.channels)
+        noise = torch.stack([noise_for(s, int(t), shape) for s, t in zip(self.seeds, self.cache.count, strict=True)])
+
+        def predict(x: Tensor, i: int, level: float) -> Tensor:
+            return self._pass(x, acted, level, self.cache.attend)
+
+        latents = sample(predict, noise.to(self.device), self.levels)
+        self._drawn = (latents, acted)
+        self.frame = self.codec.decode(latents).cpu().numpy()
+        return self.frame.copy()
+
+    @torch.inference_mode()
+    def commit(self) -> None:
+        """Write the frame that was rendered last into the cache."""
+        if self._drawn is None:
+            raise ValueError("world: nothing to commit; render first")
+        self._write(*self._drawn, None)
+        self._drawn = None
+        self.cache.prepare()
+
+    def step(self, action: np.ndarray) -> np.ndarray:
+        """`render`, then `commit`."""
+        frame = self.render(action)
+        self.commit()
+        return frame
+
+    def _pass(self, x: Tensor, action: Tensor, level: float, attend: Any) -> Tensor:
+        levels = torch.full((self.batch, 1), level, device=self.device)
+        out = self.generator(x[:, None], levels, action[:, None], attend)
+        return out[:, 0].float()
+
+    def _write(self, latents: Tensor, action: Tensor, only: np.ndarray | None) -> None:
+        """One clean pass whose keys and values are kept."""
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys.append(k)
+            values.append(v)
+            return self.cache.attend(layer, q, k, v)
+
+        self.cache.prepare()
+        self._pass(latents, action, 0.0, attend)
+        self.cache.write(keys, values, only)
+
+    def snapshot(self) -> Snapshot:
+        """The present moment, independent of what follows."""
+        return Snapshot(self.cache.copy(), tuple(self.seeds), self.frame.copy(), self._drawn)
+
+    def restore(self, snapshot: Snapshot) -> np.ndarray:
+        """Go back to a snapshot of this world (same weights and batch); returns its frame."""
+        if snapshot.cache.batch != self.batch or snapshot.cache.config != self.generator.config:
+            raise ValueError("world: this snapshot is of a world with another batch or another generator")
+        self.cache = snapshot.cache.copy()
+        self.seeds = list(snapshot.seeds)
+        self.frame = snapshot.frame.copy()
+        self._drawn = snapshot.drawn
+        return self.frame.copy()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""
+        frames, hot = int(self.cache.count[0]), int(self.cache.used[0])
+        return {
+            "memory_bytes": self.cache.bytes,
+            "frames": frames,
+            "hot": hot,
+            "cold": 0,
+            "gone": frames - hot,
+            "mode": self.mode,
+            "steps": self.steps,
+        }
+
+    def warm_up(self) -> float:
+        """Draw past the cache's first wrap-around, then forget it; returns seconds. The world must be reset after."""
+        began = time.perf_counter()
+        blank = np.full((self.batch, 1, self.height, self.width, 3), 128, np.uint8)
+        nothing = np.zeros((self.batch, len(self.buttons)), np.uint8)
+        self.reset(0, blank)
+        for _ in range(self.generator.config.sink + self.generator.config.window + 2):
+            self.step(nothing)
+        self.cache.clear()
+        return time.perf_counter() - began
+
+    def _action(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action)
+        expected = (self.batch, len(self.buttons))
+        if action.shape == expected[1:]:
+            action = np.broadcast_to(action, expected)
+        if action.shape != expected or not np.isin(action, (0, 1)).all():
+            raise ValueError(f"world: expected actions of 0 and 1, shape {expected}, got shape {action.shape}")
+        return np.ascontiguousarray(action, np.uint8)
+
+    def _history(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        frames = np.asarray(frames)
+        shape = (self.batch, frames.shape[1] if frames.ndim == 5 else 1, self.height, self.width, 3)
+        if frames.dtype != np.uint8 or frames.shape != shape or not frames.shape[1]:
+            raise ValueError(
+                f"world: expected uint8 frames (B, n, H, W, 3) = {shape}, got {frames.dtype} {frames.shape}"
+            )
+        expected = (self.batch, frames.shape[1], len(self.buttons))
+        acted = np.zeros(expected, np.uint8) if actions is None else np.asarray(actions)
+        if acted.shape != expected:
+            raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
+        return frames, np.ascontiguousarray(acted, np.uint8)
+
+
+def _mode(name: str) -> Mode:
+    for mode in MODES:
+        if name == mode:
+            return mode
+    note = " (it needs a checkpoint with a memory model)" if name == "mag" else ""
+    raise ValueError(f"world: memory must be one of {', '.join(MODES)}, got {name!r}{note}")

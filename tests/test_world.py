@@ -1,0 +1,167 @@
+"""World: seeded, batched, and exactly restorable."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.model.codec import Codec, CodecConfig
+from engine.model.generator import Generator, GeneratorConfig
+from engine.world import World
+
+BUTTONS = ("forward", "back", "left")
+
+
+def make_world(batch: int = 1, memory: str = "window", seed: int = 0, **options) -> World:
+    torch.manual_seed(seed)
+    codec = Codec(CodecConfig(32, 48, 16, 12, deblock=4))
+    codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
+    shape = GeneratorConfig(2, 3, 12, 3, dim=64, depth=2, heads=2, window=3, sink=1, clip=4, far=12)
+    generator = Generator(shape)
+    with torch.no_grad():
+        for p in generator.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return World(codec, generator, BUTTONS, batch=batch, memory=memory, **options)
+
+
+def pictures(batch: int, count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (batch, count, 32, 48, 3), np.uint8)
+
+
+def actions(count: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, (count, batch, 3), np.uint8)
+
+
+def play(world: World, moves: np.ndarray) -> np.ndarray:
+    return np.stack([world.step(move) for move in moves])
+
+
+def test_the_same_seed_and_actions_give_the_same_frames() -> None:
+    world, moves = make_world(), actions(9)
+    world.reset(7, pictures(1, 2))
+    first = play(world, moves)
+    world.reset(7, pictures(1, 2))
+    assert np.array_equal(play(world, moves), first)
+    world.reset(8, pictures(1, 2))
+    assert not np.array_equal(play(world, moves), first)
+
+
+def test_actions_change_what_is_drawn() -> None:
+    world = make_world()
+    world.reset(7, pictures(1, 2))
+    frames = [world.render(np.eye(3, dtype=np.uint8)[i]) for i in range(3)]
+    assert not np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[1], frames[2])
+
+
+def test_rendering_leaves_the_cache_as_it_is() -> None:
+    world, moves = make_world(), actions(6)
+    world.reset(1, pictures(1, 1))
+    expected = play(world, moves)
+    world.reset(1, pictures(1, 1))
+    for move, frame in zip(moves, expected, strict=True):
+        world.render(1 - move)  # a frame that is drawn and thrown away
+        assert np.array_equal(world.step(move), frame)
+
+
+@pytest.mark.parametrize("memory", ["window", "full"])
+@pytest.mark.parametrize("between", [False, True])
+def test_a_restored_snapshot_goes_on_with_the_same_frames(memory: str, between: bool) -> None:
+    world, moves = make_world(batch=2, memory=memory), actions(14, 2)
+    world.reset(3, pictures(2, 2))
+    play(world, moves[:6])
+    if between:  # between render and commit
+        world.render(moves[6])
+    saved = world.snapshot()
+    if between:
+        world.commit()
+    expected = play(world, moves[7:])
+    assert np.array_equal(world.restore(saved), saved.frame)
+    if between:
+        world.commit()
+    assert np.array_equal(play(world, moves[7:]), expected)
+
+
+def test_a_world_draws_the_same_alone_and_in_a_batch() -> None:
+    many, one, moves = make_world(batch=3), make_world(), actions(8, 3)
+    many.reset([5, 6, 7], pictures(3, 2))
+    one.reset(6, pictures(3, 2)[1:2])
+    for move in moves:
+        apart = one.step(move[1:2]).astype(int) - many.step(move)[1:2]
+        assert abs(apart).max() <= 1  # another batch may sum in another order
+
+
+def test_a_partial_reset_touches_only_its_own_worlds() -> None:
+    world, moves = make_world(batch=2), actions(10, 2)
+    world.reset([1, 2], pictures(2, 1))
+    expected = play(world, moves)[:, 0].astype(int)
+    world.reset([1, 2], pictures(2, 1))
+    first = play(world, moves[:4])
+    world.reset([9, 9], pictures(2, 1, seed=4), only=np.array([False, True]))
+    rest = play(world, moves[4:])
+    assert abs(np.concatenate((first, rest))[:, 0] - expected).max() <= 1
+    assert world.cache.count.tolist() == [11, 7]
+
+
+def test_observed_history_is_what_later_frames_depend_on() -> None:
+    world, moves = make_world(), actions(3)
+    history = pictures(1, 5)
+    acted = actions(1, 5)
+    world.reset(2, history, acted)
+    expected = play(world, moves)
+    world.reset(2, history[:, :2], acted[:, :2])
+    world.observe(history[:, 2:], acted[:, 2:])
+    assert np.array_equal(play(world, moves), expected)
+
+
+def test_memory_of_a_window_stays_the_same_and_full_counts_every_frame() -> None:
+    world = make_world()
+    world.reset(0, pictures(1, 1))
+    size = world.stats()["memory_bytes"]
+    play(world, actions(80))
+    stats = world.stats()
+    assert stats["memory_bytes"] == size
+    assert (stats["frames"], stats["hot"], stats["gone"]) == (81, 4, 77)
+    world = make_world(memory="full")
+    world.reset(0, pictures(1, 1))
+    play(world, actions(80))
+    assert (world.stats()["hot"], world.stats()["gone"]) == (81, 0)
+
+
+def test_the_mode_can_be_switched_in_play() -> None:
+    world = make_world()
+    world.reset(0, pictures(1, 1))
+    play(world, actions(8))
+    world.set_mode("full")
+    play(world, actions(8))
+    assert world.mode == "full" and world.stats()["hot"] == 12
+    world.set_mode("window")
+    play(world, actions(3))
+    assert world.stats()["hot"] == 4
+
+
+@pytest.mark.parametrize("mistake", ["steps", "mode", "action", "value", "batch", "frames", "unset", "commit", "mag"])
+def test_mistakes_are_named(mistake: str) -> None:
+    world = make_world()
+    if mistake not in ("unset",):
+        world.reset(0, pictures(1, 1))
+    calls = {
+        "steps": lambda: world.set_steps(0),
+        "mode": lambda: world.set_mode("forever"),
+        "mag": lambda: world.set_mode("mag"),
+        "action": lambda: world.render(np.zeros(4, np.uint8)),
+        "value": lambda: world.render(np.full(3, 2, np.uint8)),
+        "batch": lambda: make_world(batch=0),
+        "frames": lambda: world.reset(0, np.zeros((1, 1, 32, 48, 3), np.float32)),
+        "unset": lambda: world.render(np.zeros(3, np.uint8)),
+        "commit": lambda: world.commit(),
+    }
+    with pytest.raises(ValueError, match="world"):
+        calls[mistake]()
+
+
+def test_warm_up_leaves_nothing_behind() -> None:
+    world, moves = make_world(), actions(4)
+    world.reset(7, pictures(1, 2))
+    expected = play(world, moves)
+    assert world.warm_up() > 0
+    world.reset(7, pictures(1, 2))
+    assert np.array_equal(play(world, moves), expected)

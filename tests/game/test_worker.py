@@ -21,11 +21,14 @@ Make = Callable[..., tuple[Worker, FakeWorld, Controls]]
 def make() -> Iterator[Make]:
     workers = []
 
-    def build(world: FakeWorld | None = None, rate: float = 200, record: Path | None = None, **options: Any) -> Any:
+    def build(
+        world: FakeWorld | None = None, rate: float = 200, record: Path | None = None, held: str = "", **options: Any
+    ) -> Any:
         world = world or FakeWorld()
         controls = Controls(KEYS, BUTTONS)
         worker = Worker(lambda: Game(world, STARTS), controls, rate=rate, **options)
         workers.append(worker)
+        controls.press(held)
         if record is not None:
             worker.record(record, 12)
         worker.start()
@@ -152,12 +155,10 @@ def test_rewinding_runs_back_to_the_start_and_play_goes_on_from_there(make: Make
 def test_a_script_plays_first_and_keys_add_to_it(make: Make) -> None:
     script = np.zeros((3, 4), np.uint8)
     script[:, 2] = 1
-    worker, world, controls = make(script=script, limit=5)
-    controls.press("w")
+    worker, world, _ = make(script=script, limit=5, held="w")
     until(lambda: worker.finished)
     time.sleep(0.05)
-    assert len(world.actions) == 5
-    assert world.actions[1:] == [("forward", "turn_left")] * 2 + [("forward",)] * 2
+    assert world.actions == [("forward", "turn_left")] * 3 + [("forward",)] * 2
 
 
 @pytest.mark.parametrize("error", [UserError("the weights are gone"), RuntimeError("a mistake")])

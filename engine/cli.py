@@ -18,6 +18,7 @@ PROGRAM = "python -m engine"
 # command: its module and what it does
 COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("engine.train.collect", "record frames and actions from a world's simulator"),
+    "starts": ("engine.train.starts", "take start frames from test maps"),
     "train codec": ("engine.train.codec", "learn the frame <-> latent codec from collected frames"),
     "train generator": ("engine.train.generator", "learn to draw the next frame, in resumable legs"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),

@@ -61,8 +61,12 @@ def open_world(
     threads: int | None = None,
     dtype: str = "auto",
 ) -> World:
-    """Open a world with its weights; raises UserError where they are missing, broken or for other buttons."""
-    runtime.setup(threads)
+    """Open a world with its weights; raises UserError where they are missing, broken or for other buttons.
+
+    threads: by default one for a single world, which its small products fill (LOG.md) and which leaves a core to
+    the window and the encoder, and all cores for a batch.
+    """
+    runtime.setup(threads or (1 if batch == 1 else None))
     from engine.model.codec import Codec, CodecConfig
     from engine.model.generator import Generator, GeneratorConfig
     from engine.world import World

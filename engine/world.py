@@ -231,7 +231,7 @@ class World:
             action = np.broadcast_to(action, expected)
         if action.shape != expected or not np.isin(action, (0, 1)).all():
             raise ValueError(f"world: expected actions of 0 and 1, shape {expected}, got shape {action.shape}")
-        return np.ascontiguousarray(action, np.uint8)
+        return np.array(action, np.uint8)
 
     def _history(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         frames = np.asarray(frames)
@@ -244,7 +244,7 @@ class World:
         acted = np.zeros(expected, np.uint8) if actions is None else np.asarray(actions)
         if acted.shape != expected:
             raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
-        return frames, np.ascontiguousarray(acted, np.uint8)
+        return frames, np.array(acted, np.uint8)
 
 
 def _mode(name: str) -> Mode:

@@ -74,7 +74,7 @@ class Cache:
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._mask)
         # On a CPU the plain products beat PyTorch's fused kernel at these sizes (LOG.md).
         scores = (q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        return torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype) @ values
+        return torch.softmax(scores, -1) @ values  # the kernel sums bf16 in float32
 
     def write(self, keys: list[Tensor], values: list[Tensor], only: np.ndarray | None = None) -> None:
         """Keep a frame's keys and values, per layer (B, heads, N, head_dim), in the worlds `only` (B,) bool."""

@@ -1,7 +1,6 @@
 """Collected shards, their cached latents, and training batches that are a function of (seed, step) alone."""
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,6 +17,7 @@ from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.model.codec import Codec
 from engine.model.generator import Clip
+from engine.train.shards import checksums
 
 
 def shard_paths(data: Path, split: str) -> list[Path]:
@@ -44,18 +45,19 @@ def check_data(data: Path, config: WorldConfig, height: int, width: int) -> None
 
 
 def read_shard(path: Path, names: tuple[str, ...] = ("frames", "actions", "poses", "episode")) -> dict[str, Tensor]:
-    """Read tensors of a shard; frames are compared with their checksum. UserError if anything is off."""
+    """Read tensors of a shard and compare them with their checksums. UserError if anything is off."""
+    advice = f"delete it and {'train' if path.parent.parent.name.startswith('latents-') else 'collect'} again"
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in names}
-            stated = (file.metadata() or {}).get("crc32")
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in names}
+            stated = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is broken ({error}); delete it and run collect again to make it anew") from error
-    if "frames" in tensors and stated is not None and int(stated) != zlib.crc32(tensors["frames"].numpy().tobytes()):
-        raise UserError(f"{path} is altered (checksum differs); delete it and run collect again to make it anew")
-    if len({len(tensor) for tensor in tensors.values()}) != 1:
-        raise UserError(f"{path} is broken (tensors of unequal length); delete it and run collect again")
-    return tensors
+        raise UserError(f"{path} is broken ({error}); {advice} to make it anew") from error
+    if any(value != stated.get(name, value) for name, value in checksums(arrays).items()):
+        raise UserError(f"{path} is altered (its checksum differs); {advice} to make it anew")
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise UserError(f"{path} is broken (tensors of unequal length); {advice} to make it anew")
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def patch_moments(paths: list[Path], codec: Codec, rng: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
@@ -105,13 +107,11 @@ def load_latents(data: Path, split: str, codec: Codec, tag: str) -> Latents:
 
 @torch.inference_mode()
 def _encode(path: Path, kept: Path, codec: Codec) -> None:
-    from safetensors.torch import save
-
-    shard = read_shard(path)
+    shard = read_shard(path, ("frames", "actions", "episode"))
     z = torch.cat([codec.encode(part) for part in shard["frames"].split(256)])
     kept.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"latents": z.half(), "actions": shard["actions"], "episode": shard["episode"]}
-    replace_file(kept, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    tensors = {"latents": z.half().numpy(), "actions": shard["actions"].numpy(), "episode": shard["episode"].numpy()}
+    replace_file(kept, save(tensors, metadata=checksums(tensors)))
 
 
 class ClipSampler:

@@ -32,7 +32,9 @@ class Common:
     run: Path
     """Folder of the run; one that is there is continued."""
     minutes: float = 8.0
-    """Length of this leg; the run is saved at its end and once a minute."""
+    """Length of this leg; the run is saved at its end."""
+    save_every: float = 60.0
+    """Seconds between saves."""
     steps: int | None = None
     """Stop after this many steps in total, whichever comes first."""
     seed: int = 0
@@ -79,8 +81,8 @@ def check_options(options: Common) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(options, name)}")
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps must be 1 or more, not {options.steps}")
-    if options.seed < 0 or options.cooldown < 0:
-        raise UserError("--seed and --cooldown must be 0 or more")
+    if options.seed < 0 or options.cooldown < 0 or options.save_every < 0:
+        raise UserError("--seed, --cooldown and --save-every must be 0 or more")
 
 
 def pack_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -98,7 +100,7 @@ def unpack_optimizers(optimizers: Sequence[torch.optim.Optimizer], packed: dict[
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in packed.items():
         which, parameter, name = key.split(".", 2)
-        states[int(which)].setdefault(int(parameter), {})[name] = value
+        states[int(which)].setdefault(int(parameter), {})[name] = value.clone()
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
@@ -232,7 +234,7 @@ def train(stage: Stage, options: Common, rank: int, size: int) -> int:
             step += 1
             if report is not None and step % options.validate_every == 0:
                 report.validate(step)
-            if time.monotonic() - saved > 60:
+            if time.monotonic() - saved > options.save_every:
                 save()
                 saved = time.monotonic()
         save()

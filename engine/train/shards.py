@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,12 @@ def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Gene
     lengths = [len(entry["actions"]) for entry in episodes]
     tensors["episode"] = np.repeat(np.arange(len(episodes), dtype=np.int32), lengths)
     tensors["map_seed"] = np.array(map_seeds, np.int64)
-    crc = zlib.crc32(np.ascontiguousarray(tensors["frames"]).data)
-    return save(tensors, metadata={"format": "loci-shard-1", "crc32": str(crc)})
+    return save(tensors, metadata={"format": "loci-shard-1", **checksums(tensors)})
+
+
+def checksums(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """CRC-32 of each tensor's bytes, as a shard's metadata holds them: ``crc32.NAME``."""
+    return {f"crc32.{name}": str(zlib.crc32(np.ascontiguousarray(value).data)) for name, value in tensors.items()}
 
 
 def frames_in(path: Path) -> int:

@@ -51,7 +51,8 @@ def test_a_shard_holds_what_the_format_says(tmp_path):
     }
     with safe_open(path, framework="numpy") as shard:
         metadata = shard.metadata()
-    assert metadata == {"format": "loci-shard-1", "crc32": str(zlib.crc32(tensors["frames"].tobytes()))}
+    sums = {f"crc32.{name}": str(zlib.crc32(tensor.tobytes())) for name, tensor in tensors.items()}
+    assert metadata == {"format": "loci-shard-1", **sums}
     assert tensors["episode"].tolist() == [0] * 50 + [1] * 50
 
 
@@ -90,9 +91,7 @@ def test_two_workers_make_the_same_files_as_one(tmp_path):
 
     doom.setattr(collect, "load_world", load_world)
     for workers in (1, 2):
-        few = args(
-            tmp_path / str(workers), frames=90, workers=workers, episode_length=20, frames_per_shard=40
-        )
+        few = args(tmp_path / str(workers), frames=90, workers=workers, episode_length=20, frames_per_shard=40)
         few.world = "doom-plain"
         run(few)
     doom.undo()
@@ -153,9 +152,7 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, change):
 @pytest.mark.parametrize("name", ["frames", "workers", "episode_length", "frames_per_shard"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_a_number_below_one_is_an_error(tmp_path, name, value):
-    with pytest.raises(
-        UserError, match=re.escape(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
-    ):
+    with pytest.raises(UserError, match=re.escape(f"--{name.replace('_', '-')} must be 1 or more, not {value}")):
         run(args(tmp_path / "x", **{name: value}))
     assert not (tmp_path / "x").exists()
 

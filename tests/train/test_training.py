@@ -1,0 +1,164 @@
+"""Training: resumable after a kill with the same losses, checked inputs, checkpoints that open."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("vizdoom")
+
+from engine.config import load_world, project_root
+from engine.errors import UserError
+from engine.library import load_codec, open_world
+from engine.train import codec as codec_stage
+from engine.train import collect
+from engine.train import generator as generator_stage
+from engine.train.dataset import ClipSampler, Latents, check_data, load_latents, read_shard
+from engine.train.loop import learning_rate, pack_optimizers, unpack_optimizers
+
+WORLD = "doom-plain"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    collect.run(collect.Args(WORLD, 1200, folder, episode_length=60, frames_per_shard=300))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    codec_stage.run(codec_stage.Args(data, folder, world=WORLD, steps=3, batch=4, threads=1))
+    return folder
+
+
+def generator_args(data: Path, run: Path, codec: Path, **options) -> generator_stage.Args:
+    return generator_stage.Args(data, run, world=WORLD, codec=codec, batch=2, threads=1, **options)
+
+
+def losses(run: Path) -> list[str]:
+    return (run / "generator-losses.csv").read_text().splitlines()
+
+
+def test_two_legs_give_the_losses_of_one(data: Path, run_folder: Path, tmp_path: Path) -> None:
+    generator_stage.run(generator_args(data, tmp_path / "whole", run_folder, steps=5))
+    generator_stage.run(generator_args(data, tmp_path / "legs", run_folder, steps=2))
+    generator_stage.run(generator_args(data, tmp_path / "legs", run_folder, steps=5))
+    assert len(losses(tmp_path / "whole")) == 5
+    assert losses(tmp_path / "legs") == losses(tmp_path / "whole")
+    world = open_world(load_world(WORLD), checkpoint=tmp_path / "legs", threads=1)
+    frame = world.reset(0, np.full((1, 1, 48, 64, 3), 90, np.uint8))
+    assert world.step(np.zeros(6, np.uint8)).shape == frame.shape == (1, 48, 64, 3)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(data: Path, run_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "engine", "train", "generator", WORLD, "--data", str(data)]
+    command += ["--codec", str(run_folder), "--batch", "2", "--threads", "1", "--steps", "6", "--save-every", "0"]
+    killed = [*command, "--run", str(tmp_path / "killed")]
+    with subprocess.Popen(killed, cwd=project_root(), stderr=subprocess.DEVNULL) as process:
+        config, began = tmp_path / "killed" / "generator" / "config.json", time.monotonic()
+        while time.monotonic() - began < 60 and not (config.exists() and json.loads(config.read_text())["step"] >= 2):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert 2 <= json.loads(config.read_text())["step"] < 6
+    for run in (killed, [*command, "--run", str(tmp_path / "whole")]):
+        subprocess.run(run, cwd=project_root(), check=True, capture_output=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "killed")) == 6
+
+
+def test_a_run_refuses_other_settings(data: Path, run_folder: Path, tmp_path: Path) -> None:
+    generator_stage.run(generator_args(data, tmp_path, run_folder, steps=1))
+    with pytest.raises(UserError, match=r"begun with seed = 0, now it is 1"):
+        generator_stage.run(generator_args(data, tmp_path, run_folder, steps=2, seed=1))
+
+
+def test_the_codec_beats_its_linear_part_or_equals_it_at_the_start(data: Path, run_folder: Path) -> None:
+    codec, config = load_codec(run_folder)
+    frames = read_shard(next(iter(sorted((data / "validation").glob("*.safetensors")))))["frames"]
+    decoded = codec.decode(codec.encode(frames))
+    assert codec_stage.psnr(frames, decoded) > 24
+    assert config["preset"] == "nano" and decoded.dtype == torch.uint8
+
+
+def test_a_broken_shard_is_named(data: Path, tmp_path: Path) -> None:
+    whole = next(iter(sorted((data / "train").glob("*.safetensors")))).read_bytes()
+    path = tmp_path / "shard-00000.safetensors"
+    for broken in (whole[:-100], b"\x80\x04nonsense", b"", whole[:5000] + b"\x00\xff" * 50 + whole[5100:]):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match=r"shard-00000\.safetensors is (broken|altered)"):
+            read_shard(path)
+
+
+def test_data_of_another_world_is_refused(data: Path, tmp_path: Path) -> None:
+    config = load_world(WORLD)
+    check_data(data, config, 48, 64)
+    with pytest.raises(UserError, match="48x64 pixels; expected 96x128"):
+        check_data(data, config, 96, 128)
+    with pytest.raises(UserError, match="no collected data"):
+        check_data(tmp_path, config, 48, 64)
+    (tmp_path / "collect.json").write_text("[]")
+    with pytest.raises(UserError, match="not what collect writes"):
+        check_data(tmp_path, config, 48, 64)
+
+
+def test_batches_are_a_function_of_seed_and_step(data: Path, run_folder: Path) -> None:
+    codec, _ = load_codec(run_folder)
+    sampler = ClipSampler(load_latents(data, "train", codec, "test"), 6, 3, 20)
+    again = ClipSampler(load_latents(data, "train", codec, "test"), 6, 3, 20)
+    for step in range(4):
+        one, two, other = sampler.batch(4, 0, step), again.batch(4, 0, step), sampler.batch(4, 1, step)
+        assert torch.equal(one.latents, two.latents) and torch.equal(one.position, two.position)
+        assert not (one.latents.shape == other.latents.shape and torch.equal(one.latents, other.latents))
+
+
+def test_clips_stay_inside_their_episode() -> None:
+    frames = np.arange(30)
+    latents = Latents(
+        torch.from_numpy(frames).half()[:, None, None], torch.zeros(30, 2, dtype=torch.uint8), np.array([0, 12, 30])
+    )
+    sampler = ClipSampler(latents, 5, 3, 9)
+    for step in range(40):
+        clip = sampler.batch(8, 0, step)
+        number = clip.latents[:, :, 0, 0].long().numpy()
+        assert ((number < 12).all(1) | (number >= 12).all(1)).all()
+        assert (np.diff(number) > 0).all() and (np.diff(number[:, clip.old :]) == 1).all()
+        expected = np.maximum(number - number[:, clip.old : clip.old + 1], -4)
+        assert (clip.position.numpy() == expected).all()
+
+
+def test_learning_rate_warms_up_stays_and_cools_down() -> None:
+    assert learning_rate(0, 1.0, 10, None) == 0.1
+    assert learning_rate(500, 1.0, 10, None) == 1.0
+    assert learning_rate(500, 1.0, 10, (450, 100)) == 0.5
+    assert learning_rate(550, 1.0, 10, (450, 100)) == 0.0
+
+
+def test_optimizer_state_survives_packing() -> None:
+    def make() -> tuple[torch.nn.Linear, list[torch.optim.Optimizer]]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 4)
+        return model, [torch.optim.Muon([model.weight], lr=0.1), torch.optim.AdamW([model.bias], lr=0.1)]
+
+    def step(model: torch.nn.Linear, optimizers: list[torch.optim.Optimizer]) -> None:
+        model(torch.ones(2, 4)).square().sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    first, optimizers = make()
+    step(first, optimizers)
+    second, others = make()
+    second.load_state_dict(first.state_dict())
+    unpack_optimizers(others, pack_optimizers(optimizers))
+    step(first, optimizers)
+    step(second, others)
+    assert torch.equal(first.weight, second.weight) and torch.equal(first.bias, second.bias)

@@ -11,10 +11,6 @@ import torch
 from torch import Tensor
 
 
-def _softmax_(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.softmax(scores, -1, dtype=torch.float32).to(dtype)
-
-
 @torch.library.custom_op("loci::two_streams_forward", mutates_args=())
 def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple[Tensor, Tensor]:
     """Returns the output, (B, H, T, E), and all attention weights, flat, in the order of frames."""
@@ -28,7 +24,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple
     for i in range(frames):
         here = slice(i * n, (i + 1) * n)
         keys, values = k[:, :, : (i + 1) * n], v[:, :, : (i + 1) * n]
-        weights = _softmax_(q[:, :, here] @ keys.transpose(-1, -2), v.dtype)
+        weights = torch.softmax(q[:, :, here] @ keys.transpose(-1, -2), -1)
         out[:, :, here] = weights @ values
         kept.append(weights.flatten())
         if i >= first:
@@ -41,7 +37,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple
                 ),
                 -1,
             )
-            weights = _softmax_(scores, v.dtype)
+            weights = torch.softmax(scores, -1)
             out[:, :, own] = weights[..., past] @ v[:, :, past] + weights[..., i * n :] @ v[:, :, own]
             kept.append(weights.flatten())
     return out, torch.cat(kept)

@@ -142,7 +142,8 @@ class GeneratorStage:
         # Half of the clips are seen clean, for play begins from real frames; the others up to `context_noise`.
         context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
         if step >= 1000 and uniform(1).item() < args.own_frames:
-            seen = self._redrawn(clip, seen, normal(target), uniform(b, 1))
+            rounds = 1 + int(2 * uniform(1).item())
+            seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds)
         level = noise_levels(uniform(*target.shape[:2]))
         context = mix(seen, normal(seen), context_level)
         noisy = mix(target, normal(target), level)
@@ -152,17 +153,22 @@ class GeneratorStage:
         return loss, {"error": float(error.detach().mean())}
 
     @torch.no_grad()
-    def _redrawn(self, clip: Clip, seen: Tensor, noise: Tensor, share: Tensor) -> Tensor:
-        """The clip's consecutive frames, a random share of them replaced by the generator's own (two passes)."""
-        b, total = clip.position.shape
-        clean = torch.zeros(b, total, device=self.device)
-        levels = denoising_step_list(2)
+    def _redrawn(self, clip: Clip, seen: Tensor, noise: Tensor, share: Tensor, rounds: int) -> Tensor:
+        """The clip's consecutive frames, a random share of them replaced by the generator's own (two passes).
 
-        def predict(x: Tensor, _: int, level: float) -> Tensor:
-            return self._predict(clip, seen, clean, x, torch.full(noise.shape[:2], level, device=self.device))
+        Each further round draws from frames of the round before: errors add up as they do in play, but all frames
+        of the clip at once. (A cheap form of self-forcing, arXiv 2506.08009.)
+        """
+        clean = torch.zeros(clip.position.shape, device=self.device)
+        own = seen[:, clip.old :]
+        for i in range(rounds):
+            context = torch.cat((seen[:, : clip.old], own), 1)
 
-        own = sample(predict, noise, levels)
-        # Deterministic from the noise itself: which frames are replaced.
+            def predict(x: Tensor, _: int, level: float, context: Tensor = context) -> Tensor:
+                return self._predict(clip, context, clean, x, torch.full(noise.shape[:2], level, device=self.device))
+
+            own = sample(predict, noise.roll(i, 0), denoising_step_list(2))
+        # Which frames are replaced follows from the noise too.
         take = (noise[:, :, 0, 0].argsort(1).argsort(1) < share * noise.shape[1])[..., None, None]
         return torch.cat((seen[:, : clip.old], torch.where(take, own, seen[:, clip.old :])), 1)
 

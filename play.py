@@ -120,9 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def play(args: Args) -> None:
     """Check everything that can be checked, load the model, play, and print the figures."""
     runtime.setup(args.threads)
+    from engine.library import fitted
+
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     config = load_world(args.world or default_world())
     check(args, config)
+    config = fitted(config, args.checkpoint)
     script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
     starts = find_starts(args, config)
     start = choose_start(starts, args.seed, args.start)

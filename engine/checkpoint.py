@@ -59,14 +59,14 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor
     truncated, altered or a pickle, and for file names that lead out of the folder.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     for _ in range(3):  # a trainer may swap in a newer checkpoint while this one is read
         try:
             return config, {
                 group: _read_group(folder, group, entry) for group, entry in config["files"].items()
             }
         except UserError:
-            before, config = config, _read_config(folder)
+            before, config = config, read_config(folder)
             if before == config:
                 raise
     raise UserError(f"checkpoint {folder}: it is replaced faster than it can be read; try again")
@@ -117,7 +117,7 @@ def _separate(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _remove_stale(folder: Path) -> None:
     try:
-        keep = {entry["file"] for entry in _read_config(folder)["files"].values()}
+        keep = {entry["file"] for entry in read_config(folder)["files"].values()}
     except UserError:
         if (folder / CONFIG).exists():
             return  # it may be mended by hand, and then these are its files
@@ -127,7 +127,8 @@ def _remove_stale(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's ``config.json`` alone. Raises UserError where it is missing or not one."""
     where = f"checkpoint {folder}"
     path = folder / CONFIG
     if folder.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from engine import checkpoint as checkpoints
 from engine import runtime
-from engine.config import WorldConfig, from_dict
+from engine.config import PRESETS, WorldConfig, from_dict
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ def load_codec(folder: Path) -> tuple[Any, dict[str, Any]]:
     return codec.float().eval(), config
 
 
+def fitted(config: WorldConfig, checkpoint: str | Path | None) -> WorldConfig:
+    """The world in the preset of a checkpoint that may have another one than its file names."""
+    if checkpoint is None:
+        return config
+    preset = str(checkpoints.read_config(Path(checkpoint)).get("preset"))
+    if preset == config.preset or preset not in PRESETS:
+        return config
+    return replace(config, preset=preset)
+
+
 def open_world(
     config: WorldConfig,
     *,
@@ -85,6 +96,11 @@ def open_world(
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
             f"{list(config.buttons)}"
+        )
+    size, expected = (codec.config.height, codec.config.width), (config.shape.height, config.shape.width)
+    if size != expected:
+        raise UserError(
+            f"checkpoint {folder} draws {size[0]}x{size[1]} pixels, {config.name} has {expected[0]}x{expected[1]}"
         )
     place = runtime.pick_device(device)
     try:

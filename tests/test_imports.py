@@ -57,9 +57,9 @@ RULES = {
     ),
     "engine.bench": rule(
         "engine.bench engine.model engine.world engine.library engine.sources engine.runtime"
-        " engine.checkpoint engine.train.dataset engine.train.collect",
-        "gymnasium numpy torch tqdm tyro PIL",
-        lazy="matplotlib",
+        " engine.checkpoint engine.train.collect engine.train.pictures engine.train.walks",
+        "gymnasium numpy torch tqdm tyro",
+        lazy="matplotlib torchmetrics flip_evaluator",
     ),
 }
 

@@ -49,7 +49,7 @@ class _Builder:
         self.rich = options.textures == "rich"
         self.walls = list(palette.RICH_WALLS if self.rich else palette.PLAIN_WALLS)
         rng.shuffle(self.walls)
-        self.corridor_wall = self.pick(palette.CORRIDOR_WALLS) if self.rich else "GRAY1"
+        self.corridor_wall = self.pick(palette.CORRIDOR_WALLS) if self.rich else palette.PLAIN_CORRIDOR
         self.floor = self.pick(palette.PLAIN_FLOORS)
         self.ceiling = self.pick(palette.PLAIN_CEILINGS)
 

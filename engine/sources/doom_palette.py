@@ -3,11 +3,10 @@
 Nothing here is animated except the things marked so: a place must look the same when the player comes back.
 """
 
-PLAIN_WALLS = (
-    "GSTONE1 COMPBLUE REDWALL ZZWOLF1 BRICK7 A-CAMO4 SKSNAKE1 SILVER1 CEMENT9 CRACKLE2 WOOD12 ZZWOLF9 "
-    "DOGRMSC MURAL1 AQPANL09 ZZWOLF11"
-).split()
-PLAIN_PANELS = "PRED PBLUE PGREEN PORAN PWHITE".split()
+PLAIN_WALLS = "DOGLDIR DOKGRIR A-REDROK TANROCK2 COMPTILE COMPSPAN CAVERN1 PBLUE SILVER1 DOKODO1B".split()
+"""Coarse textures of unlike colours: at 48x64 pixels fine ones are noise that no small model can carry over."""
+PLAIN_PANELS = "PRED PGREEN PORAN PWHITE".split()
+PLAIN_CORRIDOR = "AQCONC17"
 PLAIN_FLOORS = "FLOOR0_3 FLOOR4_6 FLAT5_5".split()
 PLAIN_CEILINGS = "CEIL3_5 FLAT1 FLAT10".split()
 

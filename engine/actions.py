@@ -38,10 +38,7 @@ def decode(buttons: Sequence[str], vector: ArrayLike) -> tuple[str, ...]:
 
 def key_names(config: WorldConfig) -> dict[str, tuple[str, ...]]:
     """Return for each button, in the world's order, the names of the keys that press it (perhaps none)."""
-    return {
-        button: tuple(key for key, target in config.keys.items() if target == button)
-        for button in config.buttons
-    }
+    return {button: tuple(key for key, target in config.keys.items() if target == button) for button in config.buttons}
 
 
 def parse_keys(
@@ -59,9 +56,7 @@ def parse_keys(
     counts: list[int] = []
     for part in (entry.strip() for entry in text.split(",")):
         if not part:
-            raise UserError(
-                f"{where}: nothing between two commas in {text!r}; expected for example 'w-40, none-5'"
-            )
+            raise UserError(f"{where}: nothing between two commas in {text!r}; expected for example 'w-40, none-5'")
         names, dash, number = part.rpartition("-")
         if not dash:
             names, number = part, "1"
@@ -74,9 +69,7 @@ def parse_keys(
 
 def _count(number: str, part: str, where: str) -> int:
     if not (number.isascii() and number.isdigit()) or not number.strip("0"):
-        raise UserError(
-            f"{where}: {number!r} in {part!r} is not a number of frames; expected 1 or more, as in 'w-40'"
-        )
+        raise UserError(f"{where}: {number!r} in {part!r} is not a number of frames; expected 1 or more, as in 'w-40'")
     # Python refuses to read thousands of digits, so the length is looked at first.
     return int(number) if len(number.lstrip("0")) <= len(str(MAX_FRAMES)) else MAX_FRAMES + 1
 

@@ -62,9 +62,7 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor
     config = read_config(folder)
     for _ in range(3):  # a trainer may swap in a newer checkpoint while this one is read
         try:
-            return config, {
-                group: _read_group(folder, group, entry) for group, entry in config["files"].items()
-            }
+            return config, {group: _read_group(folder, group, entry) for group, entry in config["files"].items()}
         except UserError:
             before, config = config, read_config(folder)
             if before == config:
@@ -139,9 +137,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{where}: no {CONFIG} in it; expected a folder that `train` wrote")
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(
-            f"{where}: {CONFIG} is larger than {MAX_CONFIG_BYTES} bytes; this is not a checkpoint"
-        )
+        raise UserError(f"{where}: {CONFIG} is larger than {MAX_CONFIG_BYTES} bytes; this is not a checkpoint")
     try:
         config = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -161,9 +157,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ):
             raise UserError(f"{where}: {CONFIG} does not give file, sha256 and bytes of {group!r}")
         if not _FILE.fullmatch(entry["file"]) or ".." in entry["file"]:
-            raise UserError(
-                f"{where}: {CONFIG} names {entry['file']!r}, which is not a safetensors file in the folder"
-            )
+            raise UserError(f"{where}: {CONFIG} names {entry['file']!r}, which is not a safetensors file in the folder")
     return config
 
 

@@ -95,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _overview(names: Sequence[str] | dict[str, Any]) -> str:
     width = max(len(name) for name in names)
     lines = [f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names]
-    return "\n".join(
-        [f"usage: {PROGRAM} COMMAND ...", "", *lines, "", f"{PROGRAM} COMMAND --help tells more."]
-    )
+    return "\n".join([f"usage: {PROGRAM} COMMAND ...", "", *lines, "", f"{PROGRAM} COMMAND --help tells more."])
 
 
 def _pick(words: Sequence[str]) -> tuple[str | None, list[str]]:

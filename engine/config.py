@@ -104,9 +104,7 @@ class WorldConfig:
         if self.preset not in PRESETS:
             raise UserError(unknown("preset", self.preset, PRESETS))
         if not 0.0 < self.frame_rate <= 240.0:
-            raise UserError(
-                f"frame_rate must be above 0 and at most 240 frames a second, not {self.frame_rate}"
-            )
+            raise UserError(f"frame_rate must be above 0 and at most 240 frames a second, not {self.frame_rate}")
         for required in ("source", "checkpoint"):
             if not getattr(self, required):
                 raise UserError(f"{required} must not be empty")
@@ -132,9 +130,7 @@ class WorldConfig:
             if button not in self.buttons:
                 raise UserError(f"keys: {key} = {button!r}: {unknown('button', button, self.buttons)}")
             if key in self.buttons and key != button:
-                raise UserError(
-                    f"keys: {key} = {button!r}, but {key!r} is itself a button; rename one of them"
-                )
+                raise UserError(f"keys: {key} = {button!r}, but {key!r} is itself a button; rename one of them")
 
     @property
     def shape(self) -> Preset:
@@ -258,9 +254,7 @@ def _describe(hint: Any) -> str:
 def to_toml(obj: Any) -> str:
     """Return a dataclass as TOML that `from_toml` reads back to an equal one. None is left out."""
     hidden: frozenset[str] = getattr(obj, "NOT_IN_FILE", frozenset())
-    return _table(
-        {entry.name: getattr(obj, entry.name) for entry in fields(obj) if entry.name not in hidden}, ""
-    )
+    return _table({entry.name: getattr(obj, entry.name) for entry in fields(obj) if entry.name not in hidden}, "")
 
 
 def _table(table: Mapping[str, Any], prefix: str) -> str:

@@ -24,9 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = name.casefold()
     close = get_close_matches(folded, by_folded, n=1, cutoff=0.5)
     if not close and folded:
-        close = [
-            entry for entry in by_folded if entry and (entry.startswith(folded) or folded.startswith(entry))
-        ]
+        close = [entry for entry in by_folded if entry and (entry.startswith(folded) or folded.startswith(entry))]
     return by_folded[close[0]] if close else None
 
 

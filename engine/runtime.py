@@ -70,9 +70,7 @@ def pick_device(name: str = "auto") -> "torch.device":
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count <= int(index or 0):
-            raise UserError(
-                f"device {name!r} is not there: torch sees {count} CUDA devices; use 'cpu' or 'auto'"
-            )
+            raise UserError(f"device {name!r} is not there: torch sees {count} CUDA devices; use 'cpu' or 'auto'")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device 'mps' is not there; use 'cpu' or 'auto'")
     return torch.device(name)
@@ -178,6 +176,4 @@ def _cpuinfo(field: str) -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), ""
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")

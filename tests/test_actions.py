@@ -102,9 +102,7 @@ def test_the_message_opens_with_what_the_caller_calls_it() -> None:
 
 
 def test_each_button_knows_its_keys() -> None:
-    world = WorldConfig(
-        title="", preset="nano", source="doom", checkpoint="c", buttons=(*BUTTONS, "use"), keys=KEYS
-    )
+    world = WorldConfig(title="", preset="nano", source="doom", checkpoint="c", buttons=(*BUTTONS, "use"), keys=KEYS)
     assert key_names(world) == {
         "forward": ("w", "up"),
         "back": ("s", "page up"),

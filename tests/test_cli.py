@@ -192,9 +192,7 @@ def test_the_module_can_be_run() -> None:
 def test_a_closed_pipe_is_no_error() -> None:
     code = "from engine.cli import guarded; import sys; sys.exit(guarded(lambda: print('x\\n' * 100_000)))"
     line = f'"{sys.executable}" -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
-    result = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, cwd=config.project_root(), check=True
-    )
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=config.project_root(), check=True)
     assert (result.stdout.split(), result.stderr) == (["x", "0"], "")
 
 

@@ -59,9 +59,7 @@ def test_the_cores_are_at_least_one_and_at_most_the_machines() -> None:
     assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "cores"), [("max 100000", 8), ("150000 100000", 2), ("1000 100000", 1), ("", 8)]
-)
+@pytest.mark.parametrize(("text", "cores"), [("max 100000", 8), ("150000 100000", 2), ("1000 100000", 1), ("", 8)])
 def test_a_containers_quota_counts(monkeypatch, text: str, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(runtime.Path, "read_text", lambda self: text)
@@ -127,9 +125,7 @@ def test_a_cpu_uses_bf16_only_where_it_multiplies_it(monkeypatch, flags, dtype, 
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
     else:
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-        monkeypatch.setattr(
-            runtime, "_cpuinfo", lambda field: " ".join(flag for flag in flags if flags[flag])
-        )
+        monkeypatch.setattr(runtime, "_cpuinfo", lambda field: " ".join(flag for flag in flags if flags[flag]))
     assert runtime.pick_dtype("cpu") == dtype
 
 

@@ -7,9 +7,7 @@ import gymnasium as gym
 from engine.config import WorldConfig
 
 
-def make_source(
-    config: WorldConfig, *, height: int | None = None, width: int | None = None
-) -> gym.Env[Any, Any]:
+def make_source(config: WorldConfig, *, height: int | None = None, width: int | None = None) -> gym.Env[Any, Any]:
     """Open a world's simulator: observations uint8 (H, W, 3), actions MultiBinary over its buttons.
 
     `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the

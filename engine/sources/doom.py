@@ -141,9 +141,7 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         except self._vizdoom.SignalException as error:
             raise KeyboardInterrupt from error
         except self._vizdoom.ViZDoomUnexpectedExitException as error:
-            raise UserError(
-                "the Doom engine ended unexpectedly (killed, or out of memory?); start again"
-            ) from error
+            raise UserError("the Doom engine ended unexpectedly (killed, or out of memory?); start again") from error
 
     def _units_left(self) -> int:
         """Return how far the view is from its heading, in the engine's units, to the left.
@@ -204,9 +202,7 @@ def _import_vizdoom() -> ModuleType:
     try:
         import vizdoom
     except ImportError as error:
-        raise UserError(
-            "the Doom source needs ViZDoom; install it: pip install 'loci-engine[doom]'"
-        ) from error
+        raise UserError("the Doom source needs ViZDoom; install it: pip install 'loci-engine[doom]'") from error
     return vizdoom
 
 
@@ -218,9 +214,7 @@ def _start(vizdoom: ModuleType, folder: Path, wad: Path, resolution: str) -> Any
     game.set_doom_map(doom_wad.MAP_NAME)
     game.set_screen_resolution(getattr(vizdoom.ScreenResolution, resolution))
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-    hidden = (
-        "hud minimal_hud crosshair weapon decals particles messages corpses effects_sprites screen_flashes"
-    )
+    hidden = "hud minimal_hud crosshair weapon decals particles messages corpses effects_sprites screen_flashes"
     for part in hidden.split():
         getattr(game, f"set_render_{part}")(False)
     game.set_window_visible(False)
@@ -235,9 +229,7 @@ def _start(vizdoom: ModuleType, folder: Path, wad: Path, resolution: str) -> Any
             button.TURN_LEFT_RIGHT_DELTA,
         ]
     )
-    game.set_available_game_variables(
-        [variable.POSITION_X, variable.POSITION_Y, variable.POSITION_Z, variable.ANGLE]
-    )
+    game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.POSITION_Z, variable.ANGLE])
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.add_game_args("+movebob 0 +cl_run 0")

@@ -104,11 +104,7 @@ class _Builder:
                 near = place[0] + step[0], place[1] + step[1]
                 if near in places:
                     two = places.index(near)
-                    if (
-                        (one, two) not in links
-                        and (two, one) not in links
-                        and self.chance(self.options.loops)
-                    ):
+                    if (one, two) not in links and (two, one) not in links and self.chance(self.options.loops):
                         links.append((one, two))
         return places, links
 
@@ -149,9 +145,7 @@ class _Builder:
         color = self.pick(palette.TINTS) if self.chance(fancy * 0.35) else 0xFFFFFF
         flat = self.pick(palette.RICH_FLOORS) if self.rich else self.floor
         north, east, south, west = walls
-        room.sector = self.add(
-            Sector(floor, floor + height, flat, ceiling, light, (north, east, south, west), color)
-        )
+        room.sector = self.add(Sector(floor, floor + height, flat, ceiling, light, (north, east, south, west), color))
         self.plan.tiles[room.y0 : room.y1, room.x0 : room.x1] = room.sector
 
     def dig(self, one: int, two: int) -> None:
@@ -171,9 +165,7 @@ class _Builder:
         top = max(a.floor, b.floor) + (104 if self.rich else a.ceiling - a.floor)
         walls = (self.corridor_wall,) * 4
         corridor = [
-            (along, side + offset) if across else (side + offset, along)
-            for along in line
-            for offset in range(width)
+            (along, side + offset) if across else (side + offset, along) for along in line for offset in range(width)
         ]
         floors: dict[int, int] = {}
         for number, along in enumerate(line):
@@ -189,11 +181,7 @@ class _Builder:
     def furnish(self, room: Room) -> None:
         """Put pillars, a platform, a lamp, a picture and props into a room, away from its doors."""
         keep = {
-            (x + i, y + j)
-            for door in room.doors.values()
-            for x, y in door
-            for i in range(-2, 3)
-            for j in range(-2, 3)
+            (x + i, y + j) for door in room.doors.values() for x, y in door for i in range(-2, 3) for j in range(-2, 3)
         }
         mid_x, mid_y = room.center
         keep |= {(mid_x + i, mid_y + j) for i in (-1, 0) for j in (-1, 0)}

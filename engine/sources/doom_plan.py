@@ -80,9 +80,7 @@ class MapOptions:
                 else:
                     values[name] = type(default)(value)
             except (TypeError, ValueError) as error:
-                raise UserError(
-                    f"source option {name}: expected something like {default!r}, got {value!r}"
-                ) from error
+                raise UserError(f"source option {name}: expected something like {default!r}, got {value!r}") from error
         return cls(**values)
 
 

@@ -134,9 +134,7 @@ def _lines(plan: MapPlan) -> Iterator[tuple[Place, Place, Side, Side | None]]:
     def both(x: int, y: int, vertical: bool) -> tuple[Side | None, Side | None]:
         """Sides of one edge: west and east of an upright edge, south and north of a level one."""
         low, high = ((x - 1, y), (x, y)) if vertical else ((x, y - 1), (x, y))
-        facing = (
-            (1, 3) if vertical else (0, 2)
-        )  # indices into DIRECTIONS: from the low tile, from the high tile
+        facing = (1, 3) if vertical else (0, 2)  # indices into DIRECTIONS: from the low tile, from the high tile
         first = side(*low, facing[0]) if tiles[low[1], low[0]] >= 0 else None
         second = side(*high, facing[1]) if tiles[high[1], high[0]] >= 0 else None
         return first, second

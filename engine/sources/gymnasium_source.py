@@ -87,16 +87,12 @@ def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.rint(sums / counts[..., None]).astype(np.uint8)
 
 
-def make(
-    name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any]
-) -> GymnasiumSource:
+def make(name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any]) -> GymnasiumSource:
     """Open the environment `name`; `options` may hold ``actions`` and ``idle``, the rest goes to it."""
     rest = dict(options)
     actions, idle = rest.pop("actions", None), rest.pop("idle", 0)
     try:
         env = gym.make(name, render_mode="rgb_array", **rest)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
-        raise UserError(
-            f"source {name!r} cannot be opened: {error}; known: doom, or a Gymnasium id"
-        ) from error
+        raise UserError(f"source {name!r} cannot be opened: {error}; known: doom, or a Gymnasium id") from error
     return GymnasiumSource(env, buttons, height, width, actions, idle)

@@ -70,8 +70,10 @@ class GeneratorStage:
 
     name = "generator"
 
-    def __init__(self, args: Args, config: WorldConfig, device: torch.device, dtype: torch.dtype) -> None:
-        self.args, self.config, self.device, self.dtype = args, config, device, dtype
+    def __init__(
+        self, args: Args, config: WorldConfig, device: torch.device, dtype: torch.dtype, processes: int = 1
+    ) -> None:
+        self.args, self.config, self.device, self.dtype, self.processes = args, config, device, dtype, processes
         self.preset = pick_preset(config, args.preset)
         self.codec, self.codec_checkpoint = self._codec()
         self.codec.to(device)
@@ -149,7 +151,7 @@ class GeneratorStage:
         noisy = mix(target, normal(target), level)
         error = (self._predict(clip, context, context_level, noisy, level) - target).square().mean((2, 3))
         loss = (error / level.clamp_min(0.3)).mean()
-        self.state["frames"] += b * target.shape[1]
+        self.state["frames"] += b * target.shape[1] * self.processes
         return loss, {"error": float(error.detach().mean())}
 
     @torch.no_grad()
@@ -261,7 +263,7 @@ def run(args: Args) -> None:
     check_data(args.data, config, preset.height, preset.width)
     device, dtype = set_up(args)
     with processes(device) as (rank, size):
-        stage = GeneratorStage(args, config, device, dtype)
+        stage = GeneratorStage(args, config, device, dtype, size)
         step = train(stage, args, rank, size)
         if rank == 0:
             scores = stage.validate(step, args.run)

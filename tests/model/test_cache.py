@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.model.attention import two_streams
-from engine.model.cache import Cache
+from engine.model.cache import Cache, Mode
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
 
 CONFIG = GeneratorConfig(
@@ -62,7 +62,7 @@ def dense(generator: Generator, latents: torch.Tensor, actions: torch.Tensor, se
 
 
 @pytest.mark.parametrize("mode", ["window", "full"])
-def test_cached_frames_equal_one_dense_pass(mode: str) -> None:
+def test_cached_frames_equal_one_dense_pass(mode: Mode) -> None:
     generator, frames = make_generator(), 11
     latents, actions = history(frames)
     cache = Cache(CONFIG, 2, mode, torch.device("cpu"), torch.float32)
@@ -107,7 +107,8 @@ def test_worlds_with_histories_of_unequal_length_draw_what_each_would_alone() ->
 def test_switching_modes_keeps_what_is_in_view() -> None:
     generator = make_generator()
     latents, actions = history(9)
-    window, full = (Cache(CONFIG, 2, mode, torch.device("cpu"), torch.float32) for mode in ("window", "full"))
+    window = Cache(CONFIG, 2, "window", torch.device("cpu"), torch.float32)
+    full = Cache(CONFIG, 2, "full", torch.device("cpu"), torch.float32)
     for i in range(8):
         write(generator, window, latents[:, i], actions[:, i])
         write(generator, full, latents[:, i], actions[:, i])

@@ -92,9 +92,7 @@ def test_there_is_no_momentum(env):
     assert np.array_equal(moved, after)
 
 
-@pytest.mark.parametrize(
-    "there", ["forward", "strafe_left", "turn_left", "forward+turn_left", "back+turn_right"]
-)
+@pytest.mark.parametrize("there", ["forward", "strafe_left", "turn_left", "forward+turn_left", "back+turn_right"])
 def test_the_opposite_button_undoes_a_step(env, there):
     pairs = dict(zip(BUTTONS[::2], BUTTONS[1::2], strict=True))
     opposite = pairs | {two: one for one, two in pairs.items()}

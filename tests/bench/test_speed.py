@@ -1,0 +1,128 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.bench import speed, work
+from engine.config import load_world
+from engine.errors import UserError
+from engine.library import open_world
+from engine.world import World
+from tests.bench.fake import write_world
+
+NEEDED = (
+    "frames fps key_to_frame_ms_p50 key_to_frame_ms_p95 frame_ms_p50 frame_ms_p95 frame_ms_p99 frame_ms_max "
+    "hitch_ratio memory_bytes matmul_share device preset dtype threads cells"
+).split()
+
+
+def arguments(folder: Path, **changes: Any) -> speed.Args:
+    given = speed.Args(world=str(write_world(folder)), frames=12, history="5,40", batches="1,3", json=folder / "s.json")
+    return replace(given, **changes)
+
+
+def opened(folder: Path, batch: int = 2, memory: str = "full") -> World:
+    return open_world(load_world(write_world(folder)), batch=batch, memory=memory, dtype="fp32")
+
+
+def test_it_writes_json_and_a_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "copy_rate", lambda device: 1e10)
+    speed.run(arguments(tmp_path))
+    printed = capsys.readouterr().out
+    assert "key to pixels, ms" in printed and "share of the matrix-product rate" in printed
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert set(NEEDED) <= found.keys() and found["frames"] == 12 and found["preset"] == "nano"
+    assert found["key_to_frame_ms_p50"] <= found["frame_ms_p50"] <= found["frame_ms_p95"] <= found["frame_ms_max"]
+    assert found["hitch_ratio"] == pytest.approx(found["frame_ms_max"] / found["frame_ms_p50"], rel=1e-3)
+    assert 0 < found["matmul_share"] < 1
+    cells = {(e["memory"], e["batch"], e["history"]): e for e in found["cells"]}
+    assert cells.keys() == {(m, b, h) for b in (1, 3) for m, h in (("window", None), ("full", 5), ("full", 40))}
+    assert cells["full", 3, 5]["memory_bytes"] == 3 * cells["full", 1, 5]["memory_bytes"]
+    assert Image.open(tmp_path / "s.png").width > 1000
+
+
+def test_a_history_that_would_not_fit_is_left_out_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "copy_rate", lambda device: 1e10)
+    speed.run(arguments(tmp_path, history="9999999", batches="1", memory="full", frames=2))
+    assert "left out: needs" in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "s.json").read_text())["cells"]
+    assert "needs" in entry["note"] and "frame_ms_p50" not in entry
+
+
+def test_statistics_of_known_times() -> None:
+    whole = np.full(200, 0.010)
+    whole[50] = 0.025
+    found = speed.statistics(whole / 2, whole, batch=4)
+    assert found["fps"] == pytest.approx(4 * 200 / 2.015)
+    assert found["frame_ms_p50"] == pytest.approx(10) and found["frame_ms_max"] == pytest.approx(25)
+    assert found["hitch_ratio"] == pytest.approx(2.5) and found["key_to_frame_ms_p95"] == pytest.approx(5)
+
+
+def test_a_filled_history_is_as_long_as_it_says(tmp_path: Path) -> None:
+    world = opened(tmp_path)
+    speed.begin(world, 0)
+    speed.fill(world, 70)
+    assert world.stats()["frames"] == world.stats()["hot"] == 70
+    pixels, whole = speed.timed(world, 3, 0, None, "")
+    assert world.stats()["frames"] == 73 and (pixels < whole).all()
+
+
+def test_a_cell_ends_when_its_time_is_up_but_not_before_five_frames(tmp_path: Path) -> None:
+    world = opened(tmp_path)
+    speed.begin(world, 0)
+    assert len(speed.timed(world, 50, 0, 0.0, "")[0]) == 5
+
+
+@pytest.mark.parametrize("history", [4, 30])
+def test_the_operations_of_a_frame_are_those_that_torch_counts(tmp_path: Path, history: int) -> None:
+    world = opened(tmp_path)
+    speed.begin(world, 0)
+    speed.fill(world, history)
+    expected = work.frame_flops(world)
+    with FlopCounterMode(display=False) as counter:
+        world.step(np.zeros(4, np.uint8))
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_the_bytes_of_a_frame_grow_with_the_history_in_view(tmp_path: Path) -> None:
+    world = opened(tmp_path)
+    speed.begin(world, 0)
+    little = work.frame_bytes(world)
+    speed.fill(world, 21)
+    c = world.generator.config
+    kept = 2 * c.depth * c.tokens * c.dim * 4  # keys and values, float32
+    assert kept <= work.history_bytes(world) < 1.3 * kept
+    assert work.frame_bytes(world) - little == (world.steps + 1) * 20 * 2 * work.history_bytes(world)
+
+
+def test_rates_are_measured(tmp_path: Path) -> None:
+    assert 1e6 < work.product_rate(opened(tmp_path), 0.01) < 1e15
+    assert 1e7 < work.copy_rate(torch.device("cpu"), 0.01, megabytes=4) < 1e14
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 0}, "--frames must be 1 or more, not 0"),
+        ({"history": "100,x"}, "--history: expected whole numbers"),
+        ({"batches": "0"}, "--batches: expected whole numbers of 1 or more"),
+        ({"batches": ""}, "--batches: expected whole numbers"),
+        ({"memory": "window,mag"}, "unknown memory mode 'mag'"),
+        ({"steps": 65}, "--steps must be from 1 to 64"),
+        ({"checkpoint": Path("nowhere")}, "nowhere"),
+        ({"world": "doomm"}, "unknown world 'doomm'"),
+    ],
+)
+def test_what_cannot_be_timed_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        speed.run(arguments(tmp_path, **change))

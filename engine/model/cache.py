@@ -49,6 +49,7 @@ class Cache:
         self.unrotated = torch.zeros(timed, device=self.device, dtype=self.dtype)
         self._mask: Tensor | None = None
         self._end = 0  # tokens in view before the tail
+        self._prepared = False
 
     @property
     def used(self) -> np.ndarray:
@@ -99,6 +100,7 @@ class Cache:
                     self.unrotated[layer, b, :, at] = k[b, ..., :split]
         self.time[worlds, slots] = self.count[worlds]
         self.count[worlds] += 1
+        self._prepared = False
 
     def _free_slot(self, world: int) -> int:
         time = self.time[world]
@@ -120,6 +122,9 @@ class Cache:
 
     def prepare(self) -> None:
         """Rotate keys to their ages for the frame to come. Call after writes and before drawing."""
+        if self._prepared:
+            return
+        self._prepared = True
         n, used = self.config.tokens, self.used
         last = int(used.max(initial=0))
         self._end = last * n
@@ -138,16 +143,14 @@ class Cache:
         first = max(0, first - 1)
         position = torch.from_numpy(-age[:, first:]).to(self.device).repeat_interleave(n, 1)  # (B, T)
         at = slice(first * n, last * n)
-        split = self.unrotated.shape[-1]
-        for layer in range(self.config.depth):
-            rotated = rotate_time_part(self.unrotated[layer, :, :, at], position)
-            self.keys[layer, :, :, at, :split] = rotated
+        self.keys[:, :, :, at, : self.unrotated.shape[-1]] = rotate_time_part(self.unrotated[:, :, :, at], position)
 
     def clear(self, only: np.ndarray | None = None) -> None:
         """Forget everything, in all worlds or those of `only` (B,) bool."""
         worlds = slice(None) if only is None else np.asarray(only, bool)
         self.time[worlds] = -1
         self.count[worlds] = 0
+        self._prepared = False
 
     def converted(self, mode: Mode) -> Cache:
         """Copy in another mode: what still is in view stays in view, what is gone stays gone."""

@@ -112,11 +112,10 @@ class Generator(nn.Module):
         return acted, modulation, self.final(cond).unflatten(-1, (2, -1))
 
     def rotate_place(self, x: Tensor) -> Tensor:
-        """Rotate the place part of heads x (B, heads, F * N, head_dim); it never changes afterwards."""
-        b, h, t, e = x.shape
-        split = 2 * time_pairs(e)
-        y = x[..., split:].unflatten(2, (-1, self.config.tokens))
-        y = rotate(y, self.place_cos.to(x.dtype), self.place_sin.to(x.dtype)).flatten(2, 3)
+        """Rotate the place part of heads x (..., F * N, head_dim); it never changes afterwards."""
+        split = 2 * time_pairs(x.shape[-1])
+        y = x[..., split:].unflatten(-2, (-1, self.config.tokens))
+        y = rotate(y, self.place_cos.to(x.dtype), self.place_sin.to(x.dtype)).flatten(-3, -2)
         return torch.cat((x[..., :split], y), -1)
 
     def forward(self, latents: Tensor, level: Tensor, action: Tensor, attend: Attend) -> Tensor:
@@ -127,7 +126,7 @@ class Generator(nn.Module):
         acted, modulation, final = self.condition(level, action)
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
         for i, block in enumerate(self.blocks):
-            x = block(x, modulation, lambda q, k, v, i=i: attend(i, self.rotate_place(q), self.rotate_place(k), v))
+            x = block(x, modulation, self.rotate_place, lambda q, k, v, i=i: attend(i, q, k, v))
         scale, shift = final[..., None, :].unbind(2)
         return self.leave(rms_norm(x) * (1 + scale) + shift)
 

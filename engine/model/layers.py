@@ -28,7 +28,7 @@ def time_pairs(head_dim: int) -> int:
 
 
 def rotate_time_part(x: Tensor, position: Tensor) -> Tensor:
-    """Rotate the time part of heads, (B, heads, T, 2 * pairs), to positions (B, T), in frames.
+    """Rotate the time part of heads, (..., B, heads, T, 2 * pairs), to positions (B, T), in frames.
 
     Wavelengths reach from 2 pi to 64 pi frames.
     """
@@ -89,14 +89,21 @@ class Block(nn.Module):
         # One projection of the conditioning serves all layers; each has its own offset (PixArt, arXiv 2310.00426).
         self.offset = nn.Parameter(torch.zeros(6, dim))
 
-    def forward(self, x: Tensor, modulation: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        """x: (B, F, N, d); modulation: (B, F, 6, d)."""
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        rotate_place: Callable[[Tensor], Tensor],
+        attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """x: (B, F, N, d); modulation: (B, F, 6, d); rotate_place: (2, B, heads, F * N, head_dim) -> the same."""
         b, f, n, d = x.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.offset)[..., None, :].unbind(2)
-        h = rms_norm(x) * (1 + scale_a) + shift_a
-        q, k, v = self.qkv(h).view(b, f * n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = rms_norm(q) * self.q_gain, rms_norm(k) * self.k_gain
-        h = attend(q, k, v).transpose(1, 2).reshape(b, f, n, d)
-        x = x + gate_a * self.out(h)
-        h = rms_norm(x) * (1 + scale_m) + shift_m
-        return x + gate_m * self.down(F.gelu(self.up(h), approximate="tanh"))
+        h = torch.addcmul(shift_a, rms_norm(x), 1 + scale_a)
+        qkv = self.qkv(h).view(b, f * n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        gains = torch.stack((self.q_gain, self.k_gain))[:, None, None, None]
+        q, k = rotate_place(rms_norm(qkv[:2]) * gains).unbind(0)
+        h = attend(q, k, qkv[2]).transpose(1, 2).reshape(b, f, n, d)
+        x = torch.addcmul(x, gate_a, self.out(h))
+        h = torch.addcmul(shift_m, rms_norm(x), 1 + scale_m)
+        return torch.addcmul(x, gate_m, self.down(F.gelu(self.up(h), approximate="tanh")))

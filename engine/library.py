@@ -41,6 +41,13 @@ def _part(folder: Path, config: dict[str, Any], name: str, cls: type) -> Any:
         raise UserError(f"checkpoint {folder}: {error}") from error
 
 
+def _number(folder: Path, config: dict[str, Any], name: str, default: Any, kind: type) -> Any:
+    value = config.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000 or kind(value) != value:
+        raise UserError(f"checkpoint {folder}: {name} must be a number above 0, not {value!r}")
+    return kind(value)
+
+
 def load_codec(folder: Path) -> tuple[Any, dict[str, Any]]:
     """Codec of a checkpoint, float32, and the checkpoint's config."""
     from engine.model.codec import Codec, CodecConfig
@@ -110,7 +117,8 @@ def open_world(
             config.buttons,
             batch=batch,
             memory=memory,
-            steps=steps or int(found.get("steps", 2)),
+            steps=steps or _number(folder, found, "steps", 2, int),
+            timestep_shift=_number(folder, found, "timestep_shift", 1.0, float),
             device=place,
             dtype=runtime.pick_dtype(place, dtype),
         )

@@ -49,7 +49,7 @@ class World:
         batch: int = 1,
         memory: str = "window",
         steps: int = 2,
-        timestep_shift: float = 3.0,
+        timestep_shift: float = 1.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:

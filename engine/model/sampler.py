@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def denoising_step_list(steps: int, timestep_shift: float = 3.0) -> list[float]:
+def denoising_step_list(steps: int, timestep_shift: float = 1.0) -> list[float]:
     """Noise levels at which the generator is asked, from 1 downwards; `steps` of them.
 
     Evenly spaced levels u are shifted towards noise, ``s u / (1 + (s - 1) u)`` (SD3, arXiv 2403.03206).

@@ -77,10 +77,6 @@ def test_a_source_that_ends_episodes_early_is_measured_as_far_as_it_goes(tmp_pat
     assert found["rollout_psnr"][2] is not None and found["rollout_psnr"][3:] == [None] * 3
 
 
-class Judge(Probe):
-    """A probe that knows the answer for frames that carry it in their first pixels."""
-
-
 @pytest.mark.parametrize("obedient", [True, False])
 def test_agreement_is_that_of_what_was_held_with_what_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obedient: bool

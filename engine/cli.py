@@ -33,6 +33,7 @@ _EXTRAS = {
     "omgifol": "doom",
     "stable_baselines3": "rl",
     "tensorboard": "train",
+    "torchmetrics": "train",
     "vizdoom": "doom",
 }
 

@@ -34,10 +34,10 @@ def test_json_has_no_nan_and_no_arrays(tmp_path: Path) -> None:
 def test_a_table_is_aligned_and_shows_intervals() -> None:
     rows = [("short", 1.234), ("a long name", {"mean": 2.0, "low": 1.0, "high": 3.0})]
     assert report.table(("measure", "value"), rows).splitlines() == [
-        "measure                   value",
-        "-----------  ------------------",
-        "short                      1.23",
-        "a long name   2.00 [1.00, 3.00]",
+        "measure                  value",
+        "-----------  -----------------",
+        "short                     1.23",
+        "a long name  2.00 [1.00, 3.00]",
     ]
     assert report.text_of(None) == report.text_of(float("nan")) == "-"
 

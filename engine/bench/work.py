@@ -1,0 +1,89 @@
+"""How much work a frame is, and what the machine can do at best."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from engine.world import World
+
+
+def frame_flops(world: World) -> int:
+    """Floating-point operations of one frame of all worlds: matrix products of passes, commit and decoding.
+
+    The passes see the history as it is now. Two operations for each multiply-add; what is done to each number alone,
+    such as a norm, is not counted.
+    """
+    c, k = world.generator.config, world.codec.config
+    d, n, seen = c.dim, c.tokens, int(world.cache.used.max()) * c.tokens
+    attention = 2 * n * (seen + n) * d
+    tokens = n * (2 * c.channels * d + c.depth * (4 + 2 * c.mlp) * d * d) + c.depth * attention
+    waves = world.generator.level.enter.in_features
+    conditioning = waves * d + d * d + c.actions * d + d * d + 6 * d * d + 2 * d * d
+    patch = k.patch * k.patch * 3
+    decode = k.tokens * k.channels * patch
+    if world.codec.deblock is not None:
+        pixels = k.height * k.width // 4
+        decode += pixels * sum(m.weight.numel() for m in world.codec.deblock.modules() if isinstance(m, nn.Conv2d))
+    return 2 * world.batch * ((world.steps + 1) * (tokens + conditioning) + decode)
+
+
+def history_bytes(world: World) -> int:
+    """Bytes that a frame of one world takes in the cache."""
+    c = world.generator.config
+    slots = world.cache.keys.shape[3] / c.tokens
+    return round(world.cache.bytes / world.batch / slots)
+
+
+def frame_bytes(world: World) -> int:
+    """Bytes that one frame must read: weights and the history in view in every pass, commit included."""
+    weights = sum(p.numel() * p.element_size() for p in world.generator.parameters())
+    history = int(world.cache.used.max()) * history_bytes(world) * world.batch
+    return (world.steps + 1) * (weights + history)
+
+
+def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Seconds of the quickest of the repetitions that fit into `seconds`; another process can only slow one down."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    once()
+    best, stop = math.inf, time.perf_counter() + seconds
+    while True:
+        best = min(best, once())
+        if time.perf_counter() >= stop:
+            return best
+
+
+@torch.inference_mode()
+def product_rate(world: World, seconds: float = 0.5) -> float:
+    """FLOP/s of a pass's matrix products alone: the generator's own weights and numbers of tokens, nothing between."""
+    c = world.generator.config
+    work = []
+    for name, module in world.generator.named_modules():
+        if isinstance(module, nn.Linear):
+            rows = world.batch * (c.tokens if name in ("enter", "leave") or name.startswith("blocks.") else 1)
+            work.append((torch.ones(rows, module.in_features, device=world.device, dtype=module.weight.dtype), module))
+    flops = sum(2 * len(x) * module.weight.numel() for x, module in work)
+
+    def products() -> None:
+        for x, module in work:
+            nn.functional.linear(x, module.weight)
+
+    return flops / _best(products, world.device, seconds)
+
+
+def copy_rate(device: torch.device, seconds: float = 0.5, megabytes: int = 256) -> float:
+    """Bytes a second, read and written, of a large copy: the limit of memory."""
+    source = torch.zeros(megabytes * 2**20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _best(lambda: target.copy_(source), device, seconds)

@@ -7,6 +7,11 @@ record, F11 full screen, F12 screenshot.
 
 from __future__ import annotations
 
+from engine.errors import UserError, exit_on_interrupt
+
+if __name__ == "__main__":
+    exit_on_interrupt()
+
 import contextlib
 import itertools
 import json
@@ -23,7 +28,6 @@ from engine import runtime
 from engine.actions import parse_keys
 from engine.cli import guarded
 from engine.config import WorldConfig, load_world
-from engine.errors import UserError
 from engine.game.game import choose_start
 from engine.game.headless import has_display
 from engine.video import VideoWriter, check_path, contact_sheet, save_picture, scale_for

@@ -2,6 +2,11 @@
 
 import sys
 
+from engine.errors import exit_on_interrupt
+
+if __name__ == "__main__":
+    exit_on_interrupt()
+
 from engine.cli import guarded, main
 
 if __name__ == "__main__":

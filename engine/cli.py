@@ -4,7 +4,9 @@ A command's module has a dataclass `Args`, which tyro reads from the command lin
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -44,6 +46,8 @@ def guarded(main: Callable[[], Any]) -> int:
     UserError, OSError and a missing optional package give ``error: ...`` on stderr and 2, Ctrl+C gives 130.
     A closed pipe, as in ``| head``, is no error. Everything else is a mistake of the program and passes.
     """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
         sys.stdout.flush()

@@ -32,6 +32,8 @@ from engine.world import MAX_STEPS, World
 
 COMMAND = "bench quality"
 SHEET_EPISODES = 4
+LEAD_IN = 12
+"""Frames of a walk before the history: at most so long it stands still at first."""
 
 
 @dataclass
@@ -118,7 +120,10 @@ def against_truth(world: World, config: WorldConfig, args: Args, maps: np.ndarra
     total = -(-len(maps) // world.batch) * 2 * args.frames
     with tqdm(total=total, desc="rollouts", unit="frame") as bar:
         for index, count in groups(len(maps), world.batch):
-            played = play_episodes(config, size, maps[index], args.history + args.frames, args.seed, "walk")
+            length = LEAD_IN + args.history + args.frames
+            played = play_episodes(config, size, maps[index], length, args.seed, "walk")
+            # A source whose episodes are short is measured from its first frame on.
+            played = played.after(LEAD_IN if played.there.all() else 0)
             seeds = [args.seed + int(i) for i in index]
             scores, drawn = compare(world, played, args.history, seeds, count, bar)
             parts.append(scores)

@@ -154,6 +154,11 @@ class Episodes:
         """Which frames are real, bool (E, T)."""
         return np.arange(self.frames.shape[1]) < self.lengths[:, None]
 
+    def after(self, skipped: int) -> "Episodes":
+        """Return the episodes without their first frames: walks begin with standing still."""
+        cut = slice(skipped, None)
+        return Episodes(self.frames[:, cut], self.actions[:, cut], self.poses[:, cut], self.lengths - skipped)
+
 
 def pick_maps(split: str, count: int, seed: int) -> np.ndarray:
     """Draw `count` different map seeds of a split."""

@@ -42,6 +42,9 @@ class FakeLibrary(SimpleNamespace):
     def __init__(self) -> None:
         super().__init__(world=FakeWorld(), opened=[], error=None)
 
+    def fitted(self, config: WorldConfig, checkpoint: str | None) -> WorldConfig:
+        return config
+
     def load_starts(self, config: WorldConfig) -> dict[str, np.ndarray]:
         return dict(STARTS)
 
@@ -247,6 +250,7 @@ import sys, types
 import play
 from tests.game.fake_world import STARTS, FakeWorld
 sys.modules["engine.library"] = types.SimpleNamespace(
+    fitted=lambda config, checkpoint: config,
     load_starts=lambda config: dict(STARTS),
     read_image=None,
     open_world=lambda config, **options: FakeWorld(seconds=0.01),

@@ -120,10 +120,10 @@ def against_truth(world: World, config: WorldConfig, args: Args, maps: np.ndarra
     total = -(-len(maps) // world.batch) * 2 * args.frames
     with tqdm(total=total, desc="rollouts", unit="frame") as bar:
         for index, count in groups(len(maps), world.batch):
-            length = LEAD_IN + args.history + args.frames
-            played = play_episodes(config, size, maps[index], length, args.seed, "walk")
+            length = args.history + args.frames
+            played = play_episodes(config, size, maps[index], LEAD_IN + length, args.seed, "walk")
             # A source whose episodes are short is measured from its first frame on.
-            played = played.after(LEAD_IN if played.there.all() else 0)
+            played = played.part(LEAD_IN if played.there.all() else 0, length)
             seeds = [args.seed + int(i) for i in index]
             scores, drawn = compare(world, played, args.history, seeds, count, bar)
             parts.append(scores)

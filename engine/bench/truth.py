@@ -154,10 +154,11 @@ class Episodes:
         """Which frames are real, bool (E, T)."""
         return np.arange(self.frames.shape[1]) < self.lengths[:, None]
 
-    def after(self, skipped: int) -> "Episodes":
-        """Return the episodes without their first frames: walks begin with standing still."""
-        cut = slice(skipped, None)
-        return Episodes(self.frames[:, cut], self.actions[:, cut], self.poses[:, cut], self.lengths - skipped)
+    def part(self, first: int, count: int) -> "Episodes":
+        """Return frames first .. first + count - 1 of each episode."""
+        cut = slice(first, first + count)
+        lengths = np.clip(self.lengths - first, 0, count)
+        return Episodes(self.frames[:, cut], self.actions[:, cut], self.poses[:, cut], lengths)
 
 
 def pick_maps(split: str, count: int, seed: int) -> np.ndarray:

@@ -75,6 +75,7 @@ def test_a_source_that_ends_episodes_early_is_measured_as_far_as_it_goes(tmp_pat
     quality.run(replace(args, world=str(write_world(tmp_path, ends=5))))
     found = json.loads((tmp_path / "out" / "q.json").read_text())
     assert found["rollout_psnr"][2] is not None and found["rollout_psnr"][3:] == [None] * 3
+    assert found["sharpness_drift"] is not None and found["sharpness_drift_real"] is None
 
 
 @pytest.mark.parametrize("obedient", [True, False])

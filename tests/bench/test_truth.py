@@ -80,6 +80,14 @@ def test_an_episode_that_ends_early_is_filled_up_and_marked(tmp_path: Path) -> N
     assert (played.frames[:, 7:] == played.frames[:, 6:7]).all() and not played.actions[:, 7:].any()
 
 
+def test_a_part_of_episodes_knows_what_of_it_is_real(tmp_path: Path) -> None:
+    config = load_world(write_world(tmp_path, ends=6))
+    played = truth.play_episodes(config, (48, 64), [1, 2], 10, 0, "held")
+    later = played.part(4, 5)
+    assert (later.frames == played.frames[:, 4:9]).all() and (later.actions == played.actions[:, 4:9]).all()
+    assert later.lengths.tolist() == [3, 3] and played.part(0, 4).there.all()
+
+
 def test_held_play_in_doom_mostly_moves_freely_and_in_all_directions() -> None:
     pytest.importorskip("vizdoom")
     config = replace(load_world("doom-plain"), source="doom")

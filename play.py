@@ -40,15 +40,7 @@ if TYPE_CHECKING:
 
 HEADLESS_FRAMES = 240
 SHEET_FRAMES = 24
-
-
-def default_world() -> str:
-    """The world that is played when none is named: "doom" once it is trained, else "doom-plain"."""
-    try:
-        trained = (load_world("doom").checkpoint_path / "config.json").is_file()
-    except UserError:
-        trained = False
-    return "doom" if trained else "doom-plain"
+DEFAULT_WORLD = "doom-plain"  # of the shipped worlds, the one that obeys best (LOG.md)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class Args:
     """Walk through a world that a model draws, frame by frame, from your keys."""
 
     world: tyro.conf.Positional[str] = ""
-    """a name in worlds/ or a .toml file; by default "doom" if it is trained, else "doom-plain" """
+    """a name in worlds/ or a .toml file; "doom-plain" by default"""
     checkpoint: str | None = None
     """folder of the weights, instead of the world's own"""
     seed: int = 0
@@ -127,7 +119,7 @@ def play(args: Args) -> None:
     from engine.library import fitted
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    config = load_world(args.world or default_world())
+    config = load_world(args.world or DEFAULT_WORLD)
     check(args, config)
     config = fitted(config, args.checkpoint)
     script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)

@@ -237,12 +237,9 @@ def test_a_recording_that_fails_ends_with_an_error_and_keeps_the_older_file(
     assert (tmp_path / "walk.mp4").read_text() == "an older one"
 
 
-def test_the_default_world_is_doom_once_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SimpleNamespace(checkpoint_path=tmp_path)
-    monkeypatch.setattr(play, "load_world", lambda name: config)
-    assert play.default_world() == "doom-plain"
-    (tmp_path / "config.json").write_text("{}")
-    assert play.default_world() == "doom"
+def test_the_default_world_can_be_opened() -> None:
+    config = load_world(play.DEFAULT_WORLD)
+    assert (config.checkpoint_path / "config.json").is_file() and config.starts_path is not None
 
 
 CODE = """

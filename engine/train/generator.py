@@ -42,7 +42,7 @@ class Args(Common):
     """Greatest noise level of the frames that are seen."""
     own_frames: float = 0.25
     """Share of steps whose context is drawn by the generator itself, after the first 1,000 steps."""
-    play_steps: int = 4
+    play_steps: int = 2
     """Passes a frame that the checkpoint asks for in play; measure what the machine can do and the picture needs."""
     ema: float = 0.999
     """Decay of the running mean of the weights; the mean is what is shipped."""

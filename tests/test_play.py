@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import play
-from engine.config import WorldConfig, project_root
+from engine.config import WorldConfig, load_world, project_root
 from engine.errors import UserError
 from engine.game.window import Window
 from tests.game.fake_world import STARTS, FakeWorld

@@ -81,7 +81,7 @@ def test_a_wrong_option_ends_with_status_2(fake, capsys, arguments: list[str]) -
             ["colect"],
             "error: unknown command 'colect'; known: collect, starts, train, bench, worlds; nearest: 'collect'",
         ),
-        (["--quick"], "error: unknown command '--quick'; known: collect, train, bench, worlds"),
+        (["--quick"], "error: unknown command '--quick'; known: collect, starts, train, bench, worlds"),
         (["train"], "error: train: expected codec or generator after it"),
         (["train", "codek"], "error: train: expected codec or generator, not 'codek'; nearest: 'codec'"),
         (["bench", "--steps"], "error: bench: expected quality or speed, not '--steps'"),

@@ -16,6 +16,7 @@ from engine.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.model.generator import Generator
     from engine.world import World
 
 
@@ -58,6 +59,23 @@ def load_codec(folder: Path) -> tuple[Any, dict[str, Any]]:
     return codec.float().eval(), config
 
 
+def _generator(folder: Path, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]) -> Generator:
+    from engine.model.generator import Generator, GeneratorConfig
+
+    generator = Generator(_part(folder, config, "generator", GeneratorConfig))
+    missing = {name for name, _ in generator.named_parameters()} - tensors["generator"].keys()
+    if missing:
+        raise UserError(f"checkpoint {folder}: generator: {sorted(missing)[0]} is missing")
+    weights = {**generator.state_dict(), **tensors["generator"]}
+    load_exactly(generator, weights, f"checkpoint {folder}: generator")
+    return generator
+
+
+def load_generator(folder: Path) -> Generator:
+    """Generator of a checkpoint, float32."""
+    return _generator(folder, *checkpoints.load(folder)).float()
+
+
 def fitted(config: WorldConfig, checkpoint: str | Path | None) -> WorldConfig:
     """The world in the preset of a checkpoint that may have another one than its file names."""
     if checkpoint is None:
@@ -86,19 +104,13 @@ def open_world(
     """
     runtime.setup(threads or (1 if batch == 1 else None))
     from engine.model.codec import Codec, CodecConfig
-    from engine.model.generator import Generator, GeneratorConfig
     from engine.world import World
 
     folder = Path(checkpoint) if checkpoint is not None else config.checkpoint_path
     found, tensors = checkpoints.load(folder)
     codec = Codec(_part(folder, found, "codec", CodecConfig))
-    generator = Generator(_part(folder, found, "generator", GeneratorConfig))
     load_exactly(codec, tensors["codec"], f"checkpoint {folder}: codec")
-    weights = {**generator.state_dict(), **tensors["generator"]}
-    missing = {n for n, _ in generator.named_parameters()} - tensors["generator"].keys()
-    if missing:
-        raise UserError(f"checkpoint {folder}: generator: {sorted(missing)[0]} is missing")
-    load_exactly(generator, weights, f"checkpoint {folder}: generator")
+    generator = _generator(folder, found, tensors)
     if found.get("buttons") != list(config.buttons):
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "

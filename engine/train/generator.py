@@ -17,7 +17,7 @@ from torch.func import functional_call
 from engine import checkpoint, runtime
 from engine.config import Preset, WorldConfig, load_world
 from engine.errors import UserError
-from engine.library import load_codec, load_exactly
+from engine.library import load_codec, load_exactly, load_generator
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import denoising_step_list, mix, sample
@@ -36,6 +36,8 @@ class Args(Common):
     """Size; the world's own by default."""
     codec: Path | None = None
     """Checkpoint whose codec is used: by default the run's own, else the world's."""
+    init: Path | None = None
+    """Checkpoint whose generator a new run begins with; random weights by default. Use its codec too: --codec."""
     old: int = 3
     """Old frames, from anywhere in the past, that a clip may see before its consecutive ones."""
     context_noise: float = 0.4
@@ -85,7 +87,7 @@ class GeneratorStage:
         self.held_out = ClipSampler(load_latents(args.data, "validation", self.codec, tag), c.clip, args.old, c.far)
         self.codec.to(device)
         torch.manual_seed(args.seed)
-        self.model = Generator(c).to(device)
+        self.model = self._first(c).to(device)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.streams: nn.Module = TwoStreams(self.model)
         if args.compile or (args.compile is None and device.type == "cuda"):
@@ -117,6 +119,15 @@ class GeneratorStage:
         if codec.config != (expected := codec_config(self.preset)):
             raise UserError(f"{folder}: its codec is {codec.config}; preset {self.preset.name} needs {expected}")
         return codec, found
+
+    def _first(self, config: GeneratorConfig) -> Generator:
+        """The weights that a run begins with."""
+        if self.args.init is None:
+            return Generator(config)
+        generator = load_generator(self.args.init)
+        if generator.config != config:
+            raise UserError(f"--init {self.args.init}: its generator is {generator.config}; this run needs {config}")
+        return generator.requires_grad_(True)
 
     def _clip(self, clip: Clip) -> Clip:
         moved = {n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position")}

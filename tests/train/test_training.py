@@ -75,6 +75,16 @@ def test_a_killed_run_goes_on_with_the_same_losses(data: Path, run_folder: Path,
     assert len(losses(tmp_path / "killed")) == 6
 
 
+def test_a_run_can_begin_with_the_weights_of_another(data: Path, run_folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    generator_stage.run(generator_args(data, first, run_folder, steps=12, lr=0.02))
+    generator_stage.run(generator_args(data, second, run_folder, steps=1, init=first))
+    fresh, begun = (float(losses(run)[0].split(",")[1]) for run in (first, second))
+    assert begun < fresh
+    with pytest.raises(UserError, match="has no generator"):
+        generator_stage.run(generator_args(data, tmp_path / "third", run_folder, steps=1, init=run_folder))
+
+
 def test_a_run_refuses_other_settings(data: Path, run_folder: Path, tmp_path: Path) -> None:
     generator_stage.run(generator_args(data, tmp_path, run_folder, steps=1))
     with pytest.raises(UserError, match=r"begun with seed = 0, now it is 1"):

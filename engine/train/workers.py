@@ -15,15 +15,33 @@ from typing import Any
 from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.sources import make_source
-from engine.train.shards import Job, make_shard, write_whole
+from engine.train.shards import Job, frames_in, make_shard, write_whole
 
 Work = Callable[[WorldConfig, Path, int, int, list[Job]], Iterator[int]]
+
+
+TRIES = 3
+"""A simulator crashes once in some hundred starts; what it had not finished is then made anew."""
+
+
+class WorkerDied(UserError):
+    """A worker process was killed or crashed."""
 
 
 def in_processes(workers: int) -> Work:
     """Return a function that makes shards in `workers` processes and yields the frames made, as they come."""
 
     def work(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
+        for left in reversed(range(TRIES)):
+            try:
+                yield from once(config, out, seed, length, jobs)
+                return
+            except WorkerDied:
+                if not left:
+                    raise
+                jobs = [job for job in jobs if frames_in(job.path(out)) < job.frames]
+
+    def once(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
         context = multiprocessing.get_context("spawn")
         tasks, results = context.Queue(), context.Queue()
         count = min(workers, len(jobs))
@@ -58,7 +76,7 @@ def _gather(processes: list[BaseProcess], results: Any) -> Iterator[int]:
         except queue.Empty:
             dead = [process for process in processes if process.exitcode not in (None, 0)]
             if dead:
-                raise UserError(
+                raise WorkerDied(
                     f"a worker process ended with status {dead[0].exitcode} (killed, or out of memory?);"
                     " run the same command again, complete shards are kept"
                 ) from None

@@ -91,7 +91,7 @@ class Opener:
 
     def __call__(self) -> Game:
         from engine.game.game import Game
-        from engine.library import open_world
+        from engine.loading import open_world
 
         args = self.args
         world = open_world(
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def play(args: Args) -> None:
     """Check everything that can be checked, load the model, play, and print the figures."""
     runtime.setup(args.threads)
-    from engine.library import fitted
+    from engine.loading import fitted
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     config = load_world(args.world or DEFAULT_WORLD)
@@ -155,7 +155,7 @@ def check(args: Args, config: WorldConfig) -> None:
 
 def find_starts(args: Args, config: WorldConfig) -> dict[str, np.ndarray]:
     """The start frames by name, uint8 (H, W, 3): the world's, or the one picture of --image."""
-    from engine.library import load_starts, read_image
+    from engine.loading import load_starts, read_image
 
     if args.image is None:
         return load_starts(config)

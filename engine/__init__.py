@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.config import WorldConfig, list_worlds, load_world
     from engine.errors import UserError
-    from engine.library import load_starts, open_world
+    from engine.loading import load_starts, open_world
     from engine.world import Snapshot, World
 
 __version__ = "0.1.0"
@@ -20,9 +20,9 @@ _HOME = {
     "World": "engine.world",
     "WorldConfig": "engine.config",
     "list_worlds": "engine.config",
-    "load_starts": "engine.library",
+    "load_starts": "engine.loading",
     "load_world": "engine.config",
-    "open_world": "engine.library",
+    "open_world": "engine.loading",
 }
 
 __all__ = [

@@ -45,18 +45,18 @@ RULES = {
     "engine.model.cache": rule("engine.model", "torch numpy"),
     "engine.world": rule("engine.model", "torch numpy"),
     "engine.session": rule("engine.world", "torch numpy"),
-    "engine.library": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
+    "engine.loading": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
     "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
-    "engine.envs": rule("engine.envs engine.library engine.world", "gymnasium numpy torch"),
+    "engine.envs": rule("engine.envs engine.loading engine.world", "gymnasium numpy torch"),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
     "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),
     "engine.train": rule(
-        "engine.train engine.model engine.sources engine.world engine.library engine.checkpoint engine.runtime",
+        "engine.train engine.model engine.sources engine.world engine.loading engine.checkpoint engine.runtime",
         "gymnasium numpy safetensors torch tqdm tyro PIL",
         lazy="tensorboard matplotlib",
     ),
     "engine.bench": rule(
-        "engine.bench engine.model engine.world engine.library engine.sources engine.runtime"
+        "engine.bench engine.model engine.world engine.loading engine.sources engine.runtime"
         " engine.checkpoint engine.train.collect engine.train.pictures engine.train.walks",
         "gymnasium numpy torch tqdm tyro",
         lazy="matplotlib torchmetrics flip_evaluator",

@@ -37,7 +37,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class FakeLibrary(SimpleNamespace):
-    """Stands in for engine.library and notes what it was asked for."""
+    """Stands in for engine.loading and notes what it was asked for."""
 
     def __init__(self) -> None:
         super().__init__(world=FakeWorld(), opened=[], error=None)
@@ -63,7 +63,7 @@ class FakeLibrary(SimpleNamespace):
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
     library = FakeLibrary()
-    monkeypatch.setitem(sys.modules, "engine.library", library)
+    monkeypatch.setitem(sys.modules, "engine.loading", library)
     return library
 
 
@@ -246,7 +246,7 @@ CODE = """
 import sys, types
 import play
 from tests.game.fake_world import STARTS, FakeWorld
-sys.modules["engine.library"] = types.SimpleNamespace(
+sys.modules["engine.loading"] = types.SimpleNamespace(
     fitted=lambda config, checkpoint: config,
     load_starts=lambda config: dict(STARTS),
     read_image=None,

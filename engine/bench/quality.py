@@ -24,7 +24,7 @@ from engine.bench.rollout import SHOWN, Scores, compare, groups, moments
 from engine.bench.truth import pick_maps, play_episodes
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.library import fitted, open_world
+from engine.loading import fitted, open_world
 from engine.model.cache import MODES
 from engine.sources.splits import SPLITS
 from engine.train.pictures import save_grid

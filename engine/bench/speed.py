@@ -20,7 +20,7 @@ from engine.bench import report
 from engine.bench.work import copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.library import fitted, open_world
+from engine.loading import fitted, open_world
 from engine.model.cache import MODES
 from engine.world import MAX_STEPS, World
 

@@ -3,7 +3,7 @@
 Nothing here is animated except the things marked so: a place must look the same when the player comes back.
 """
 
-PLAIN_WALLS = "DOGLDIR DOKGRIR A-REDROK TANROCK2 COMPTILE COMPSPAN CAVERN1 PBLUE SILVER1 DOKODO1B".split()
+PLAIN_WALLS = "DOGLDIR DOKGRIR A-REDROK TANROCK2 COMPTILE COMPSPAN CAVERN1 SILVER1 DOKODO1B".split()
 """Coarse textures of unlike colours: at 48x64 pixels fine ones are noise that no small model can carry over."""
 PLAIN_PANELS = "PRED PGREEN PORAN PWHITE".split()
 PLAIN_CORRIDOR = "AQCONC17"

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine import checkpoint
 from engine.config import PRESETS, Preset, WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.library import load_exactly
+from engine.loading import load_exactly
 from engine.model.codec import Codec, CodecConfig
 from engine.train.dataset import check_data, patch_moments, read_shard, shard_paths
 from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers

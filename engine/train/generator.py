@@ -17,7 +17,7 @@ from torch.func import functional_call
 from engine import checkpoint, runtime
 from engine.config import Preset, WorldConfig, load_world
 from engine.errors import UserError
-from engine.library import load_codec, load_exactly, load_generator
+from engine.loading import load_codec, load_exactly, load_generator
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import denoising_step_list, mix, sample

@@ -14,7 +14,7 @@ from engine.bench.probe import Probe
 from engine.bench.truth import Episodes, axes_of, directions, play_episodes
 from engine.config import load_world
 from engine.errors import UserError
-from engine.library import open_world
+from engine.loading import open_world
 from engine.world import World
 from tests.bench.fake import BUTTONS, write_world
 

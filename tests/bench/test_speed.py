@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.bench import speed, work
 from engine.config import load_world
 from engine.errors import UserError
-from engine.library import open_world
+from engine.loading import open_world
 from engine.world import World
 from tests.bench.fake import write_world
 

@@ -16,7 +16,7 @@ pytest.importorskip("vizdoom")
 
 from engine.config import load_world, project_root
 from engine.errors import UserError
-from engine.library import load_codec, open_world
+from engine.loading import load_codec, open_world
 from engine.train import codec as codec_stage
 from engine.train import collect
 from engine.train import generator as generator_stage

@@ -12,7 +12,7 @@ from PIL import Image
 from engine import checkpoint
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
-from engine.library import fitted, load_codec, load_starts, open_world, read_image
+from engine.loading import fitted, load_codec, load_starts, open_world, read_image
 from engine.model.codec import Codec
 from engine.train.codec import codec_config
 from engine.train.generator import Generator, generator_config

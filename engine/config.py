@@ -84,6 +84,9 @@ class WorldConfig:
 
     Paths are relative to the project's root. `keys` maps a key's name, as ``pygame.key.name`` gives it, to a
     button; `source_options` are keyword arguments of the source. `frame_rate` is in frames a second of play.
+    `odometry` says for a button how a step of it moves the player: forward and to the left, in any unit that makes
+    a step about 1, and turned to the left in degrees; without it memory goes by looks alone. `field_of_view` is the
+    horizontal one, in degrees.
     """
 
     NOT_IN_FILE: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -96,7 +99,9 @@ class WorldConfig:
     buttons: tuple[str, ...]
     frame_rate: float = 12.0
     starts: str = ""
+    field_of_view: float = 0.0
     keys: Mapping[str, str] = field(default_factory=dict)
+    odometry: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     source_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,6 +115,13 @@ class WorldConfig:
                 raise UserError(f"{required} must not be empty")
         self._check_buttons()
         self._check_keys()
+        if not 0.0 <= self.field_of_view < 180.0:
+            raise UserError(f"field_of_view must be from 0 to below 180 degrees, not {self.field_of_view}")
+        for button, moved in self.odometry.items():
+            if button not in self.buttons:
+                raise UserError(f"odometry: {unknown('button', button, self.buttons)}")
+            if len(moved) != 3 or not all(abs(value) <= 1000 for value in moved):
+                raise UserError(f"odometry: {button}: expected [forward, left, degrees], not {list(moved)}")
 
     def _check_buttons(self) -> None:
         if not self.buttons:
@@ -136,6 +148,12 @@ class WorldConfig:
     def shape(self) -> Preset:
         """The preset that this world is built from."""
         return PRESETS[self.preset]
+
+    @property
+    def motion(self) -> tuple[tuple[float, float, float], ...]:
+        """`odometry` in the order of the buttons; empty where the world has none."""
+        nothing = (0.0, 0.0, 0.0)
+        return tuple(self.odometry.get(button, nothing) for button in self.buttons) if self.odometry else ()
 
     @property
     def checkpoint_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from engine.model.generator import Generator
+    from engine.model.memory import Memory
     from engine.world import World
 
 
 def load_exactly(model: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
     """Load weights; UserError naming the first that is missing, too much or of another shape."""
-    own = model.state_dict()
+    fits(model.state_dict(), tensors, what)
+    model.load_state_dict(tensors)
+
+
+def fits(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> None:
+    """UserError naming the first tensor that is missing, too much or of another shape than in `own`."""
     for name in sorted(own.keys() | tensors.keys()):
         need = tuple(own[name].shape) if name in own else "nothing"
         have = tuple(tensors[name].shape) if name in tensors else "nothing"
         if have != need:
             raise UserError(f"{what}: the weights do not fit: {name}: expected {need}, found {have}")
-    model.load_state_dict(tensors)
 
 
 def _part(folder: Path, config: dict[str, Any], name: str, cls: type) -> Any:
@@ -71,6 +77,28 @@ def _generator(folder: Path, config: dict[str, Any], tensors: dict[str, dict[str
     return generator
 
 
+def _memory(
+    folder: Path, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]], generator: Generator
+) -> Memory | None:
+    """Memory model of a checkpoint that has one; its weights are its own, or a difference to the generator's."""
+    from engine.model.memory import Memory, MemoryConfig, new_delta, with_delta
+
+    if "memory" not in config and "memory" not in config.get("files", {}):
+        return None
+    shape = _part(folder, config, "memory", MemoryConfig)
+    memory, found = Memory(shape, generator.config), {n: t.float() for n, t in tensors["memory"].items()}
+    own = memory.state_dict()
+    if shape.rank:
+        expected = new_delta(generator, shape.rank) | {"registers": memory.registers}
+        fits(expected, found, f"checkpoint {folder}: memory")
+        weights = with_delta({n: t.float() for n, t in generator.state_dict().items()}, found)
+        found = {f"net.{name}": value for name, value in weights.items()} | {"registers": found["registers"]}
+    else:
+        fits({n: own[n] for n, _ in memory.named_parameters()}, found, f"checkpoint {folder}: memory")
+    memory.load_state_dict({**own, **found})
+    return memory
+
+
 def load_generator(folder: Path) -> Generator:
     """Generator of a checkpoint, float32."""
     return _generator(folder, *checkpoints.load(folder)).float()
@@ -92,6 +120,8 @@ def open_world(
     checkpoint: str | Path | None = None,
     device: str = "auto",
     memory: str = "window",
+    memory_budget: int | None = None,
+    recall: str = "relevance",
     batch: int = 1,
     steps: int | None = None,
     threads: int | None = None,
@@ -111,6 +141,7 @@ def open_world(
     codec = Codec(_part(folder, found, "codec", CodecConfig))
     load_exactly(codec, tensors["codec"], f"checkpoint {folder}: codec")
     generator = _generator(folder, found, tensors)
+    memory_model = _memory(folder, found, tensors, generator)
     if found.get("buttons") != list(config.buttons):
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
@@ -127,8 +158,11 @@ def open_world(
             codec.float(),
             generator.float(),
             config.buttons,
+            memory_model=memory_model.float() if memory_model is not None else None,
             batch=batch,
             memory=memory,
+            memory_budget=memory_budget,
+            recall=recall,
             steps=steps or _number(folder, found, "steps", 2, int),
             timestep_shift=_number(folder, found, "timestep_shift", 1.0, float),
             device=place,

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.model import odometry
 from engine.model.cache import MODES, Cache, Mode
 from engine.model.codec import Codec
 from engine.model.generator import Generator
+from engine.model.layers import Rotation
+from engine.model.memory import Memory
 from engine.model.sampler import denoising_step_list, noise_for, sample
 
 MAX_STEPS = 64
@@ -30,14 +33,16 @@ class Snapshot:
     cache: Cache
     seeds: tuple[int, ...]
     frame: np.ndarray
-    drawn: tuple[Tensor, Tensor] | None
+    drawn: tuple[Tensor, Tensor, np.ndarray] | None
 
 
 class World:
     """B worlds that share weights. Frames are uint8 (B, H, W, 3), actions uint8 (B, A), one 0/1 per button.
 
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
-    (constant cost, forgets) or `full` (every frame ever). steps: passes a frame, `denoising_step_list`.
+    (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
+    memory_budget: tokens of folded history attended to; recall: see `Cache`. steps: passes a frame,
+    `denoising_step_list`.
     """
 
     def __init__(
@@ -46,8 +51,11 @@ class World:
         generator: Generator,
         buttons: Sequence[str],
         *,
+        memory_model: Memory | None = None,
         batch: int = 1,
         memory: str = "window",
+        memory_budget: int | None = None,
+        recall: str = "relevance",
         steps: int = 2,
         timestep_shift: float = 1.0,
         device: torch.device | str = "cpu",
@@ -70,20 +78,46 @@ class World:
         self.height, self.width = codec.config.height, codec.config.width
         self.timestep_shift = timestep_shift
         self.set_steps(steps)
-        self.cache = Cache(generator.config, batch, _mode(memory), self.device, dtype)
+        self.memory_model = memory_model
+        if memory_model is not None:
+            if replace(memory_model.net.config, window=0, sink=0) != replace(generator.config, window=0, sink=0):
+                raise ValueError("world: the memory model does not fit the generator: it has another shape")
+            self.memory_model = memory_model.to(self.device, dtype).eval().requires_grad_(False)
+        shape = memory_model.config if memory_model is not None else None
+        mode = self._mode(memory)
+        self.cache = Cache(generator.config, batch, mode, self.device, dtype, shape, memory_budget, recall)
         self.seeds = [0] * batch
         self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
-        self._drawn: tuple[Tensor, Tensor] | None = None
+        self._drawn: tuple[Tensor, Tensor, np.ndarray] | None = None
 
     @property
     def mode(self) -> str:
-        """How the world remembers: window or full."""
+        """How the world remembers: window, full or mag."""
         return self.cache.mode
 
     def set_mode(self, mode: str) -> None:
         """Switch how the world remembers, in play. What `window` has forgotten does not come back."""
-        if _mode(mode) != self.cache.mode:
-            self.cache = self.cache.converted(_mode(mode))
+        new = self._mode(mode)
+        if new == self.cache.mode:
+            return
+        with torch.inference_mode():
+            self.cache = self.cache.converted(new)
+            if new == "mag" and self.memory_model is not None:
+                self.cache.fold(self.memory_model, all_at_once=True)
+                self.cache = self.cache.converted(new)  # without the room that the folded frames took
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The memory modes that this world has."""
+        return tuple(mode for mode in MODES if mode != "mag" or self.memory_model is not None)
+
+    def _mode(self, name: str) -> Mode:
+        for mode in MODES:
+            if name == mode:
+                if mode == "mag" and self.memory_model is None:
+                    raise ValueError("world: memory mag needs a checkpoint with a memory model")
+                return mode
+        raise ValueError(f"world: memory must be one of {', '.join(MODES)}, got {name!r}")
 
     def set_steps(self, steps: int) -> None:
         """Passes a frame: 1, 2 or 4 in play, at most 64."""
@@ -127,7 +161,8 @@ class World:
     def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
         for i in range(frames.shape[1]):
             latents = self.codec.encode(torch.from_numpy(frames[:, i].copy()).to(self.device))
-            self._write(latents, torch.from_numpy(actions[:, i]).to(self.device), only)
+            acted = torch.from_numpy(actions[:, i]).to(self.device)
+            self._write(latents, acted, self._next_pose(actions[:, i]), only)
         self.cache.prepare()
         chosen = slice(None) if only is None else np.asarray(only, bool)
         self.frame = self.frame.copy()
@@ -137,18 +172,21 @@ class World:
     @torch.inference_mode()
     def render(self, action: np.ndarray) -> np.ndarray:
         """Draw the frame that `action`, (B, A) or (A,), leads to. The cache stays as it is until `commit`."""
-        acted = torch.from_numpy(self._action(action)).to(self.device)
+        action = self._action(action)
+        acted, pose = torch.from_numpy(action).to(self.device), self._next_pose(action)
         if (self.cache.count == 0).any():
             raise ValueError("world: reset it before rendering")
         c = self.generator.config
         shape = (c.tokens, c.channels)
         noise = torch.stack([noise_for(s, int(t), shape) for s, t in zip(self.seeds, self.cache.count, strict=True)])
 
+        rotation = self._rotation(pose)
+
         def predict(x: Tensor, i: int, level: float) -> Tensor:
-            return self._pass(x, acted, level, self.cache.attend)
+            return self._pass(x, acted, level, rotation, self.cache.attend)
 
         latents = sample(predict, noise.to(self.device), self.levels)
-        self._drawn = (latents, acted)
+        self._drawn = (latents, acted, pose)
         self.frame = self.codec.decode(latents).cpu().numpy()
         return self.frame.copy()
 
@@ -167,13 +205,23 @@ class World:
         self.commit()
         return frame
 
-    def _pass(self, x: Tensor, action: Tensor, level: float, attend: Any) -> Tensor:
+    def _next_pose(self, action: np.ndarray) -> np.ndarray:
+        """Where the worlds (B, 3) will be after an action (B, A); the first frame is where they begin."""
+        motion, pose = self.generator.config.motion, self.cache.pose
+        if not motion:
+            return pose
+        return np.where(self.cache.count[:, None] > 0, odometry.advance(pose, action, motion), 0.0)
+
+    def _rotation(self, pose: np.ndarray) -> Rotation:
+        return self.generator.rotation(torch.from_numpy(pose[:, None]))
+
+    def _pass(self, x: Tensor, action: Tensor, level: float, rotation: Rotation, attend: Any) -> Tensor:
         levels = torch.full((self.batch, 1), level, device=self.device)
-        out = self.generator(x[:, None], levels, action[:, None], attend)
+        out = self.generator(x[:, None], levels, action[:, None], rotation, attend)
         return out[:, 0].float()
 
-    def _write(self, latents: Tensor, action: Tensor, only: np.ndarray | None) -> None:
-        """One clean pass whose keys and values are kept."""
+    def _write(self, latents: Tensor, action: Tensor, pose: np.ndarray, only: np.ndarray | None) -> None:
+        """One clean pass whose keys and values are kept, and a slice of folding."""
         keys: list[Tensor] = []
         values: list[Tensor] = []
 
@@ -183,8 +231,11 @@ class World:
             return self.cache.attend(layer, q, k, v)
 
         self.cache.prepare()
-        self._pass(latents, action, 0.0, attend)
-        self.cache.write(keys, values, only)
+        self._pass(latents, action, 0.0, self._rotation(pose), attend)
+        self.cache.write(keys, values, only, pose)
+        self.cache.remember(latents, action, only)
+        if self.memory_model is not None:
+            self.cache.fold(self.memory_model)
 
     def snapshot(self) -> Snapshot:
         """The present moment, independent of what follows."""
@@ -202,14 +253,20 @@ class World:
 
     def stats(self) -> dict[str, Any]:
         """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""
-        frames, hot = int(self.cache.count[0]), int(self.cache.used[0])
+        cache = self.cache
+        frames, shown = int(cache.count[0]), int(cache.used[0])
+        block = self.memory_model.config.block if self.memory_model is not None else 0
+        hot, kept = block * int((cache.hot[0] >= 0).sum()), block * len(cache.cold[0])
         return {
-            "memory_bytes": self.cache.bytes,
+            "memory_bytes": cache.bytes,
+            "cold_bytes": cache.cold_bytes,
+            "tokens": cache.tokens_in_view,
             "frames": frames,
-            "hot": hot,
-            "cold": 0,
-            "gone": frames - hot,
+            "hot": shown + hot,
+            "cold": kept - hot,
+            "gone": frames - shown - kept,
             "mode": self.mode,
+            "modes": self.modes,
             "steps": self.steps,
         }
 
@@ -219,7 +276,8 @@ class World:
         blank = np.full((self.batch, 1, self.height, self.width, 3), 128, np.uint8)
         nothing = np.zeros((self.batch, len(self.buttons)), np.uint8)
         self.reset(0, blank)
-        for _ in range(self.generator.config.sink + self.generator.config.window + 2):
+        block = self.memory_model.config.block if self.memory_model is not None else 0
+        for _ in range(self.generator.config.sink + self.generator.config.window + 2 + 3 * block):
             self.step(nothing)
         self.cache.clear()
         return time.perf_counter() - began
@@ -245,11 +303,3 @@ class World:
         if acted.shape != expected:
             raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
         return frames, np.array(acted, np.uint8)
-
-
-def _mode(name: str) -> Mode:
-    for mode in MODES:
-        if name == mode:
-            return mode
-    note = " (it needs a checkpoint with a memory model)" if name == "mag" else ""
-    raise ValueError(f"world: memory must be one of {', '.join(MODES)}, got {name!r}{note}")

@@ -23,7 +23,7 @@ CONFIG = load_world("doom-plain")
 def write_checkpoint(folder: Path, **changes) -> Path:
     torch.manual_seed(0)
     codec = Codec(codec_config(CONFIG.shape))
-    generator = Generator(generator_config(CONFIG.shape, len(CONFIG.buttons)))
+    generator = Generator(generator_config(CONFIG.shape, CONFIG))
     config = {
         "world": "doom-plain",
         "preset": "nano",

@@ -18,37 +18,37 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple
         tokens,
         2 * frames - q.shape[2] // tokens,
     )  # `first`: the context frame that noisy frame 0 stands for
+    prefix = k.shape[2] - q.shape[2]
     q = q * q.shape[-1] ** -0.5
-    out = torch.empty_like(v)
+    out = torch.empty_like(q)
     kept = []
     for i in range(frames):
-        here = slice(i * n, (i + 1) * n)
-        keys, values = k[:, :, : (i + 1) * n], v[:, :, : (i + 1) * n]
+        here, seen = slice(i * n, (i + 1) * n), prefix + (i + 1) * n
+        keys, values = k[:, :, :seen], v[:, :, :seen]
         weights = torch.softmax(q[:, :, here] @ keys.transpose(-1, -2), -1)
         out[:, :, here] = weights @ values
         kept.append(weights.flatten())
         if i >= first:
-            own = slice((frames + i - first) * n, (frames + i - first + 1) * n)
-            past = slice(0, i * n)
+            row = slice((frames + i - first) * n, (frames + i - first + 1) * n)
+            own, past = slice(prefix + row.start, prefix + row.stop), slice(0, seen - n)
+            mine = q[:, :, row]
             scores = torch.cat(
-                (
-                    q[:, :, own] @ k[:, :, past].transpose(-1, -2),
-                    q[:, :, own] @ k[:, :, own].transpose(-1, -2),
-                ),
+                (mine @ k[:, :, past].transpose(-1, -2), mine @ k[:, :, own].transpose(-1, -2)),
                 -1,
             )
             weights = torch.softmax(scores, -1)
-            out[:, :, own] = weights[..., past] @ v[:, :, past] + weights[..., i * n :] @ v[:, :, own]
+            out[:, :, row] = weights[..., past] @ v[:, :, past] + weights[..., seen - n :] @ v[:, :, own]
             kept.append(weights.flatten())
     return out, torch.cat(kept)
 
 
 @_forward.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> tuple[Tensor, Tensor]:
-    length = q.shape[2] // tokens - frames
+    length, prefix = q.shape[2] // tokens - frames, k.shape[2] - q.shape[2]
     first = frames - length
     pairs = frames * (frames + 1) // 2 + sum(i + 1 for i in range(first, frames))
-    return torch.empty_like(v), v.new_empty(q.shape[0] * q.shape[1] * tokens * tokens * pairs)
+    width = tokens * pairs + prefix * (frames + length)
+    return torch.empty_like(q), v.new_empty(q.shape[0] * q.shape[1] * tokens * width)
 
 
 @torch.library.custom_op("loci::two_streams_backward", mutates_args=())
@@ -56,7 +56,7 @@ def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, weights: Tensor, frames: int, tokens: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     b, h, _, e = q.shape
-    n, first = tokens, 2 * frames - q.shape[2] // tokens
+    n, first, prefix = tokens, 2 * frames - q.shape[2] // tokens, k.shape[2] - q.shape[2]
     scale = e**-0.5
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     at = 0
@@ -71,25 +71,27 @@ def _backward(
         return p * (dp - (p * dp).sum(-1, keepdim=True)) * scale
 
     for i in range(frames):
-        here, seen, past = slice(i * n, (i + 1) * n), slice(0, (i + 1) * n), slice(0, i * n)
-        p = take((i + 1) * n)
+        here, width = slice(i * n, (i + 1) * n), prefix + (i + 1) * n
+        seen, past = slice(0, width), slice(0, width - n)
+        p = take(width)
         g = grad[:, :, here]
         ds = through_softmax(p, g @ v[:, :, seen].transpose(-1, -2))
         dq[:, :, here] = ds @ k[:, :, seen]
         dk[:, :, seen] += ds.transpose(-1, -2) @ q[:, :, here]
         dv[:, :, seen] += p.transpose(-1, -2) @ g
         if i >= first:
-            own = slice((frames + i - first) * n, (frames + i - first + 1) * n)
-            p = take((i + 1) * n)
-            g = grad[:, :, own]
+            row = slice((frames + i - first) * n, (frames + i - first + 1) * n)
+            own = slice(prefix + row.start, prefix + row.stop)
+            p = take(width)
+            g = grad[:, :, row]
             dp = torch.cat((g @ v[:, :, past].transpose(-1, -2), g @ v[:, :, own].transpose(-1, -2)), -1)
             ds = through_softmax(p, dp)
-            ds_past, ds_own = ds[..., past], ds[..., i * n :]
-            dq[:, :, own] = ds_past @ k[:, :, past] + ds_own @ k[:, :, own]
-            dk[:, :, past] += ds_past.transpose(-1, -2) @ q[:, :, own]
-            dk[:, :, own] = ds_own.transpose(-1, -2) @ q[:, :, own]
+            ds_past, ds_own = ds[..., past], ds[..., width - n :]
+            dq[:, :, row] = ds_past @ k[:, :, past] + ds_own @ k[:, :, own]
+            dk[:, :, past] += ds_past.transpose(-1, -2) @ q[:, :, row]
+            dk[:, :, own] = ds_own.transpose(-1, -2) @ q[:, :, row]
             dv[:, :, past] += p[..., past].transpose(-1, -2) @ g
-            dv[:, :, own] = p[..., i * n :].transpose(-1, -2) @ g
+            dv[:, :, own] = p[..., width - n :].transpose(-1, -2) @ g
     return dq, dk, dv
 
 
@@ -118,7 +120,8 @@ def two_streams(q: Tensor, k: Tensor, v: Tensor, frames: int, tokens: int) -> Te
     """Attention of `frames` context frames and L noisy ones.
 
     Context frame i sees context frames 0..i. Noisy frame j, which stands for context frame i = frames - L + j,
-    sees context frames 0..i-1 and itself. q, k, v: (B, heads, (frames + L) * tokens, head_dim), context first.
+    sees context frames 0..i-1 and itself. q: (B, heads, (frames + L) * tokens, head_dim), context first. k, v: the
+    same, after any number of tokens that everybody sees (folded memory).
     """
     q, k = q.to(v.dtype), k.to(v.dtype)
     return _forward(q.contiguous(), k.contiguous(), v.contiguous(), frames, tokens)[0]

@@ -1,4 +1,4 @@
-"""The key/value cache: sink, memory, window, and the tail slot of the frame that is being drawn.
+"""The key/value cache: folded memory, sink, window, and the tail slot of the frame that is being drawn.
 
 Keys are kept with their place rotated and their time not. Before a frame is drawn, the time part of every key
 is rotated by the frame's age, clipped to what training saw; so positions never grow, however long a session is.
@@ -13,165 +13,328 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.model.cold import ColdStore
+from engine.model.folding import Folded, Folding, Pending
 from engine.model.generator import GeneratorConfig
 from engine.model.layers import rotate_time_part, time_pairs
+from engine.model.memory import Memory, MemoryConfig
 
-Mode = Literal["window", "full"]
-MODES: tuple[Mode, ...] = ("window", "full")
+Mode = Literal["window", "full", "mag"]
+MODES: tuple[Mode, ...] = ("window", "full", "mag")
 GROWTH = 64  # frames by which `full` grows at first; then by half
 
 
 class Cache:
-    """Keys and values (layers, B, heads, slots * N, head_dim) of one session per world in the batch.
+    """Keys and values (layers, B, heads, tokens, head_dim) of one session per world in the batch.
 
-    A slot holds a frame. In `window` mode the first `sink` frames stay and the last `window` ones go round; in
-    `full` mode every frame stays and the buffers grow. Denoising leaves the slots as they are: only `write` (and,
-    one day, a fold into the memory's slots) changes them. Slots are filled from the front, so that with equally
-    long histories attention needs no mask.
+    In order of tokens: folded memory (hot blocks of R tokens), slots of a frame each, the tail. In `window` mode the
+    first `sink` frames stay and the last `window` ones go round; in `full` mode every frame stays and the buffers
+    grow; in `mag` mode frames that leave the window are folded, and the hot blocks are those folds that are most
+    relevant to where the player is, the others being cold. Denoising leaves all as it is: only `write` and `fold`
+    change it. Slots are filled from the front, hot blocks from the back, so that with equally long histories
+    attention rarely needs a mask.
+
+    memory, budget: shape of the memory model where there is one, and the tokens of hot memory, its own by default.
+    recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons.
     """
 
     def __init__(
-        self, config: GeneratorConfig, batch: int, mode: Mode, device: torch.device, dtype: torch.dtype
+        self,
+        config: GeneratorConfig,
+        batch: int,
+        mode: Mode,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: MemoryConfig | None = None,
+        budget: int | None = None,
+        recall: str = "relevance",
     ) -> None:
         self.config, self.batch, self.mode, self.device, self.dtype = config, batch, mode, device, dtype
+        self.memory, self.recall = memory, recall
+        self.budget = budget if budget is not None or memory is None else memory.budget
         self.read_far = config.far - config.clip // 2  # the middle of the ages at which training saw old frames
-        slots = config.sink + config.window if mode == "window" else GROWTH
-        self.time = np.full((batch, slots), -1, np.int64)  # frame number in a slot, -1 for none
         self.count = np.zeros(batch, np.int64)  # frames written since the session began
-        self._allocate(slots)
+        self.pose = np.zeros((batch, 3))  # of the last frame written
+        self.look = np.zeros((batch, config.columns * config.channels), np.float32)
+        self.folding = Folding.of(batch, memory.block, config.window) if memory else None
+        self.cold = [ColdStore() for _ in range(batch)]
+        self.block_tokens = memory.tokens(config) if memory else config.tokens
+        blocks = 0
+        if mode == "mag":
+            if memory is None:
+                raise ValueError("memory: mode mag needs a checkpoint with a memory model")
+            blocks = (self.budget or 0) // self.block_tokens
+            if not blocks:
+                raise ValueError(
+                    f"memory: a budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
+                )
+        slots = {"window": config.sink + config.window, "full": GROWTH}.get(mode)
+        if slots is None:
+            assert memory is not None
+            slots = config.sink + config.window + 2 * memory.block  # a block waits, and another comes in meanwhile
+        self._allocate(slots, blocks)
 
-    def _allocate(self, slots: int) -> None:
+    def _allocate(self, slots: int, blocks: int) -> None:
         c = self.config
-        shape = (c.depth, self.batch, c.heads, (slots + 1) * c.tokens, c.head_dim)  # + 1: the tail
+        self.time = np.full((self.batch, slots), -1, np.int64)  # frame number in a slot, -1 for none
+        self.hot = np.full((self.batch, blocks), -1, np.int64)  # number of the block in a hot place, -1 for none
+        self.front = blocks * self.block_tokens
+        tokens = self.front + slots * c.tokens
+        shape = (c.depth, self.batch, c.heads, tokens + c.tokens, c.head_dim)  # + the tail
         self.keys = torch.zeros(shape, device=self.device, dtype=self.dtype)
         self.values = torch.zeros(shape, device=self.device, dtype=self.dtype)
         timed = (*shape[:3], slots * c.tokens, 2 * time_pairs(c.head_dim))
         self.unrotated = torch.zeros(timed, device=self.device, dtype=self.dtype)
-        self._mask: Tensor | None = None
-        self._end = 0  # tokens in view before the tail
+        self._bias: Tensor | None = None
+        self._begin = self._end = self.front  # tokens in view before the tail
         self._prepared = False
 
     @property
     def used(self) -> np.ndarray:
-        """Filled slots of each world, (B,)."""
+        """Frames in slots of each world, (B,)."""
         return (self.time >= 0).sum(1)
 
     @property
+    def tokens_in_view(self) -> int:
+        """Tokens that attention reads beside the frame's own."""
+        return self._end - self._begin
+
+    @property
     def bytes(self) -> int:
-        """Bytes of all buffers."""
+        """Bytes of what attention reads, all buffers."""
         return sum(t.numel() * t.element_size() for t in (self.keys, self.values, self.unrotated))
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes of cold storage in RAM."""
+        return sum(store.bytes for store in self.cold)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of the current frame, (B, heads, N, head_dim), to everything in view and itself.
 
         Its own keys and values go to the tail slot, which the next pass overwrites.
         """
-        n, end = self.config.tokens, self._end
+        n, begin, end = self.config.tokens, self._begin, self._end
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, end : end + n] = k
         values[:, :, end : end + n] = v
-        keys, values = keys[:, :, : end + n], values[:, :, : end + n]
-        if self._mask is not None or self.device.type != "cpu":
-            return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._mask)
+        keys, values = keys[:, :, begin : end + n], values[:, :, begin : end + n]
+        if self.device.type != "cpu":
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._bias)
         # On a CPU the plain products beat PyTorch's fused kernel at these sizes (LOG.md).
         scores = (q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+        if self._bias is not None:
+            scores += self._bias
         return torch.softmax(scores, -1) @ values  # the kernel sums bf16 in float32
 
-    def write(self, keys: list[Tensor], values: list[Tensor], only: np.ndarray | None = None) -> None:
-        """Keep a frame's keys and values, per layer (B, heads, N, head_dim), in the worlds `only` (B,) bool."""
-        c, n = self.config, self.config.tokens
+    def write(
+        self, keys: list[Tensor], values: list[Tensor], only: np.ndarray | None = None, pose: np.ndarray | None = None
+    ) -> None:
+        """Keep a frame's keys and values, per layer (B, heads, N, head_dim), in the worlds `only` (B,) bool.
+
+        pose (B, 3): where it was seen from.
+        """
+        n = self.config.tokens
         worlds = np.arange(self.batch) if only is None else np.flatnonzero(only)
         if self.mode == "full" and self.used[worlds].max(initial=0) >= self.time.shape[1]:
             self._grow()
         slots = np.array([self._free_slot(int(b)) for b in worlds])
-        split = 2 * time_pairs(c.head_dim)
+        split = self.unrotated.shape[-1]
         uniform = len(worlds) == self.batch and (slots == slots[0]).all()
-        where = slice(slots[0] * n, (slots[0] + 1) * n) if uniform else None
+        groups = (
+            [(slice(None), int(slots[0]))]
+            if uniform
+            else [(int(b), int(s)) for b, s in zip(worlds, slots, strict=True)]
+        )
         for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
-            if where is not None:
-                self.keys[layer, :, :, where] = k
-                self.values[layer, :, :, where] = v
-                self.unrotated[layer, :, :, where] = k[..., :split]
-            else:
-                for b, slot in zip(worlds, slots, strict=True):
-                    at = slice(slot * n, (slot + 1) * n)
-                    self.keys[layer, b, :, at] = k[b]
-                    self.values[layer, b, :, at] = v[b]
-                    self.unrotated[layer, b, :, at] = k[b, ..., :split]
+            for b, slot in groups:
+                at, still = self._span(slot), slice(slot * n, (slot + 1) * n)
+                self.keys[layer, b, :, at] = k[b]
+                self.values[layer, b, :, at] = v[b]
+                self.unrotated[layer, b, :, still] = k[b, ..., :split]
         self.time[worlds, slots] = self.count[worlds]
         self.count[worlds] += 1
+        if pose is not None:
+            self.pose[worlds] = pose[worlds]
         self._prepared = False
+
+    def _span(self, slot: int) -> slice:
+        n = self.config.tokens
+        return slice(self.front + slot * n, self.front + (slot + 1) * n)
 
     def _free_slot(self, world: int) -> int:
         time = self.time[world]
         empty = np.flatnonzero(time < 0)
         if len(empty):
             return int(empty[0])
+        assert self.mode == "window", "a fold missed its deadline"
         return int(self.config.sink + time[self.config.sink :].argmin())
 
     def _grow(self) -> None:
-        slots = self.time.shape[1]
+        slots, time, hot = self.time.shape[1], self.time, self.hot
         larger = slots + max(GROWTH, slots // 2)
         keys, values, unrotated = self.keys, self.values, self.unrotated
-        self._allocate(larger)
-        kept = slots * self.config.tokens
+        self._allocate(larger, hot.shape[1])
+        kept = self.front + slots * self.config.tokens
         self.keys[..., :kept, :] = keys[..., :kept, :]
         self.values[..., :kept, :] = values[..., :kept, :]
-        self.unrotated[..., :kept, :] = unrotated
-        self.time = np.pad(self.time, ((0, 0), (0, larger - slots)), constant_values=-1)
+        self.unrotated[..., : unrotated.shape[-2], :] = unrotated
+        self.time[:, :slots], self.hot = time, hot
+
+    def remember(self, latents: Tensor, action: Tensor, only: np.ndarray | None = None) -> None:
+        """Let the memory know what the frame just written was: latents (B, N, C), action (B, A)."""
+        if self.folding is None:
+            return
+        c = self.config
+        looks = latents.unflatten(1, (c.rows, c.columns)).mean(1).flatten(1).float().cpu().numpy()
+        for b in np.arange(self.batch) if only is None else np.flatnonzero(only):
+            self.look[b] = looks[b]
+            if self.count[b] > c.sink:
+                time = int(self.count[b]) - 1
+                self.folding.add(int(b), Pending(time, latents[b], action[b], self.pose[b].copy()))
+            if self.mode == "window":
+                self.folding.keep_last(int(b), c.window)
+
+    def fold(self, memory: Memory, all_at_once: bool = False) -> None:
+        """One slice of folding, and recall: call it after every frame. all_at_once: until nothing is due."""
+        if self.folding is None or self.mode != "mag":
+            return
+        depth = self.config.depth
+        layers = depth if all_at_once else -(-depth // self.folding.block)
+        while True:
+            done = self.folding.slice(memory, self.count, layers)
+            for folded in done:
+                self._keep(folded)
+            if not all_at_once or not done:
+                break
+        for b in range(self.batch):
+            self._recall(b)
+
+    def _keep(self, folded: Folded) -> None:
+        b, frames = folded.world, folded.frames
+        last = frames[-1].latents.unflatten(0, (self.config.rows, self.config.columns)).mean(0).flatten()
+        self.cold[b].append(folded.keys, folded.values, frames[-1].pose, last.float().cpu().numpy())
+        for frame in frames:
+            self.time[b, self.time[b] == frame.time] = -1
+        self._prepared = False
+
+    def _recall(self, b: int) -> None:
+        """Bring the blocks that are most relevant now into the hot places of world `b`."""
+        store, places = self.cold[b], self.hot.shape[1]
+        if not len(store):
+            return
+        if self.recall == "relevance":
+            wanted = store.nearest(places, self.pose[b] if self.config.motion else None, self.look[b])
+        elif self.recall == "recent":
+            wanted = list(range(max(0, len(store) - places), len(store)))
+        else:
+            pick = np.random.default_rng(int(self.count[b])).permutation(len(store))[:places]
+            wanted = [int(i) for i in pick]
+        missing = [i for i in wanted if i not in self.hot[b]]
+        free = [j for j in range(places) if self.hot[b, j] not in wanted]
+        for i, j in zip(missing, free, strict=False):
+            self._heat(b, i, j)
+
+    def _heat(self, b: int, block: int, place: int) -> None:
+        """Copy a cold block to a hot place, its keys as old as training saw memory."""
+        keys, values = (x.to(self.device, self.dtype) for x in self.cold[b].load(block))
+        split = self.unrotated.shape[-1]
+        position = torch.full((len(keys), keys.shape[2]), -self.read_far, device=self.device)
+        keys[..., :split] = rotate_time_part(keys[..., :split], position)
+        at = self._hot_span(place)
+        self.keys[:, b, :, at], self.values[:, b, :, at] = keys, values
+        self.hot[b, place] = block
+        self._prepared = False
+
+    def _hot_span(self, place: int) -> slice:
+        return slice(self.front - (place + 1) * self.block_tokens, self.front - place * self.block_tokens)
 
     def prepare(self) -> None:
         """Rotate keys to their ages for the frame to come. Call after writes and before drawing."""
         if self._prepared:
             return
         self._prepared = True
-        n, used = self.config.tokens, self.used
-        last = int(used.max(initial=0))
-        self._end = last * n
-        self._mask = None
-        if (used != last).any():
-            visible = torch.from_numpy(self.time[:, :last] >= 0).repeat_interleave(n, 1)
-            visible = torch.cat((visible, torch.ones(self.batch, n, dtype=torch.bool)), 1)
-            self._mask = visible[:, None, None].to(self.device)
+        n = self.config.tokens
+        filled = np.flatnonzero((self.time >= 0).any(0))
+        last = int(filled[-1]) + 1 if len(filled) else 0
+        warm = np.flatnonzero((self.hot >= 0).any(0))
+        blocks = int(warm[-1]) + 1 if len(warm) else 0
+        self._begin, self._end = self.front - blocks * self.block_tokens, self.front + last * n
+        self._mask(last, blocks)
         if not last:
             return
         age = np.minimum(self.count[:, None] - self.time[:, :last], self.read_far)
-        # In `full` mode only frames younger than the clip have moved since the last time.
-        first = 0 if self.mode == "window" else int((age == self.read_far).all(0).argmin())
-        if self.mode == "full" and (age == self.read_far).all():
-            return
-        first = max(0, first - 1)
+        first = 0
+        if self.mode == "full":  # only frames younger than that have moved since the last time
+            if (age == self.read_far).all():
+                return
+            first = max(0, int((age == self.read_far).all(0).argmin()) - 1)
         position = torch.from_numpy(-age[:, first:]).to(self.device).repeat_interleave(n, 1)  # (B, T)
-        at = slice(first * n, last * n)
-        self.keys[:, :, :, at, : self.unrotated.shape[-1]] = rotate_time_part(self.unrotated[:, :, :, at], position)
+        at = slice(self.front + first * n, self._end)
+        still = self.unrotated[:, :, :, first * n : last * n]
+        self.keys[:, :, :, at, : still.shape[-1]] = rotate_time_part(still, position)
+
+    def _mask(self, last: int, blocks: int) -> None:
+        """Hide what is empty in some world."""
+        slots, places = self.time[:, :last] >= 0, self.hot[:, :blocks][:, ::-1] >= 0
+        self._bias = None
+        if slots.all() and places.all():
+            return
+        n = self.config.tokens
+        seen = (places.repeat(self.block_tokens, 1), slots.repeat(n, 1), np.ones((self.batch, n), bool))
+        hidden = torch.from_numpy(~np.concatenate(seen, 1))[:, None, None]
+        bias = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -torch.inf)
+        self._bias = bias.to(self.device)
 
     def clear(self, only: np.ndarray | None = None) -> None:
         """Forget everything, in all worlds or those of `only` (B,) bool."""
-        worlds = slice(None) if only is None else np.asarray(only, bool)
-        self.time[worlds] = -1
-        self.count[worlds] = 0
+        for b in np.arange(self.batch) if only is None else np.flatnonzero(only):
+            self.time[b], self.hot[b] = -1, -1
+            self.count[b], self.pose[b], self.look[b] = 0, 0.0, 0.0
+            self.cold[b] = ColdStore()
+            if self.folding is not None:
+                self.folding.clear(int(b))
         self._prepared = False
 
     def converted(self, mode: Mode) -> Cache:
-        """Copy in another mode: what still is in view stays in view, what is gone stays gone."""
-        other = Cache(self.config, self.batch, mode, self.device, self.dtype)
-        keep = self.used.max(initial=0)
-        if mode == "full" and keep > other.time.shape[1]:
-            other.time = np.full((self.batch, int(keep)), -1, np.int64)
-            other._allocate(int(keep))
-        n, sink, window = self.config.tokens, self.config.sink, self.config.window
+        """Copy in another mode: what still is in view stays in view, what is gone stays gone.
+
+        Folded blocks stay cold in `window` mode, and all are in view in `full` mode. After a change to `mag`, call
+        `fold` with `all_at_once`.
+        """
+        other = Cache(self.config, self.batch, mode, self.device, self.dtype, self.memory, self.budget, self.recall)
+        sink, window = self.config.sink, self.config.window
+        keep: list[np.ndarray] = []
         for b in range(self.batch):
             order = np.argsort(self.time[b], kind="stable")
             order = order[self.time[b, order] >= 0]
             if mode == "window" and len(order) > sink + window:
                 order = np.concatenate((order[:sink], order[len(order) - window :]))
-            source = torch.from_numpy((order[:, None] * n + np.arange(n)).reshape(-1)).to(self.device)
-            size = len(order) * n
-            other.keys[:, b, :, :size] = self.keys[:, b, :, source]
-            other.values[:, b, :, :size] = self.values[:, b, :, source]
+            keep.append(order)
+        slots = max(other.time.shape[1], max(map(len, keep)))
+        if mode == "full":
+            other._allocate(slots, max(map(len, self.cold)))
+        elif mode == "mag":
+            other._allocate(slots, other.hot.shape[1])  # larger where frames still have to be folded
+        for b, order in enumerate(keep):
+            source = torch.from_numpy((order[:, None] * self.config.tokens + np.arange(self.config.tokens)).reshape(-1))
+            source = source.to(self.device)
+            size = len(source)
+            other.keys[:, b, :, other.front : other.front + size] = self.keys[:, b, :, self.front + source]
+            other.values[:, b, :, other.front : other.front + size] = self.values[:, b, :, self.front + source]
             other.unrotated[:, b, :, :size] = self.unrotated[:, b, :, source]
             other.time[b, : len(order)] = self.time[b, order]
-        other.count = self.count.copy()
+        other.count, other.pose, other.look = self.count.copy(), self.pose.copy(), self.look.copy()
+        other.cold = [store.copy() for store in self.cold]
+        if self.folding is not None:
+            other.folding = self.folding.copy()
+            if mode == "window":
+                for b in range(self.batch):
+                    other.folding.keep_last(b, window)
+        if mode == "full":
+            for b, store in enumerate(other.cold):
+                for i in range(len(store)):
+                    other._heat(b, i, i)
         other.prepare()
         return other
 
@@ -181,5 +344,8 @@ class Cache:
         other.__dict__.update(self.__dict__)
         for name in ("keys", "values", "unrotated"):
             setattr(other, name, getattr(self, name).clone())
-        other.time, other.count = self.time.copy(), self.count.copy()
+        for name in ("time", "hot", "count", "pose", "look"):
+            setattr(other, name, getattr(self, name).copy())
+        other.cold = [store.copy() for store in self.cold]
+        other.folding = self.folding.copy() if self.folding is not None else None
         return other

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.model import odometry
 from engine.model.attention import two_streams
 from engine.model.layers import (
     Attend,
     Block,
     LevelEmbedding,
+    Rotation,
     place_angles,
     rms_norm,
-    rotate,
     rotate_time_part,
     time_pairs,
 )
@@ -31,7 +32,8 @@ class GeneratorConfig:
 
     rows, columns: tokens of a frame (N = rows * columns). channels: numbers of a token, C. actions: A.
     window, sink: frames attended to at play. clip: frames of a training clip. far: the greatest age in frames
-    that training saw; older frames are read as if they were `far` old.
+    that training saw; older frames are read as if they were `far` old. motion: what each button does to the pose
+    (see `odometry`), empty for a world without one; fov: horizontal field of view in degrees.
     """
 
     rows: int
@@ -46,6 +48,8 @@ class GeneratorConfig:
     clip: int
     far: int
     mlp: int = 4
+    motion: odometry.Motion = ()
+    fov: float = 0.0
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 16:
@@ -55,6 +59,10 @@ class GeneratorConfig:
                 raise ValueError(f"generator: {name} must be at least 1, got {getattr(self, name)}")
         if self.far <= self.clip or self.window < self.sink:
             raise ValueError("generator: expected far > clip and window >= sink")
+        if self.motion and (len(self.motion) != self.actions or any(len(m) != 3 for m in self.motion)):
+            raise ValueError(f"generator: motion needs {self.actions} triples, one a button, or none")
+        if not 0 <= self.fov < 180:
+            raise ValueError(f"generator: fov must be from 0 to below 180 degrees, got {self.fov}")
 
     @property
     def tokens(self) -> int:
@@ -76,6 +84,7 @@ class Generator(nn.Module):
 
     place_cos: Tensor
     place_sin: Tensor
+    columns: Tensor
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -89,9 +98,12 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(Block(d, c.heads, c.mlp * d) for _ in range(c.depth))
         self.final = nn.Linear(d, 2 * d)
         self.leave = nn.Linear(d, c.channels)
-        angles = place_angles(c.rows, c.columns, c.head_dim)
+        still = c.head_dim // 2 - time_pairs(c.head_dim) - self._moving_pairs()
+        angles = place_angles(c.rows, c.columns, still)
         self.register_buffer("place_cos", angles.cos(), persistent=False)
         self.register_buffer("place_sin", angles.sin(), persistent=False)
+        middles = (torch.arange(c.columns) + 0.5) / c.columns * 2 - 1
+        self.register_buffer("columns", middles.repeat(c.rows), persistent=False)
         self.initialize()
 
     def initialize(self) -> None:
@@ -111,22 +123,36 @@ class Generator(nn.Module):
         modulation = self.modulate(cond).unflatten(-1, (6, -1))  # (B, F, 6, d)
         return acted, modulation, self.final(cond).unflatten(-1, (2, -1))
 
-    def rotate_place(self, x: Tensor) -> Tensor:
-        """Rotate the place part of heads x (..., F * N, head_dim); it never changes afterwards."""
-        split = 2 * time_pairs(x.shape[-1])
-        y = x[..., split:].unflatten(-2, (-1, self.config.tokens))
-        y = rotate(y, self.place_cos.to(x.dtype), self.place_sin.to(x.dtype)).flatten(-3, -2)
-        return torch.cat((x[..., :split], y), -1)
+    def _moving_pairs(self) -> int:
+        bearings, lengths = odometry.pairs(self.config.head_dim)
+        return bearings + 2 * lengths if self.config.motion else 0
 
-    def forward(self, latents: Tensor, level: Tensor, action: Tensor, attend: Attend) -> Tensor:
-        """Predict clean latents (B, F, N, C) from noised ones.
+    def rotation(self, pose: Tensor) -> Rotation:
+        """Where the tokens of frames with poses (B, F, 3) stand."""
+        moving, dtype = self._moving_pairs(), self.enter.weight.dtype
+        cos, sin = (x.to(dtype).expand(*pose.shape[:2], -1, -1) for x in (self.place_cos, self.place_sin))
+        if moving:
+            columns = self.columns.to(pose.device)
+            angles = odometry.pose_angles(pose.double(), columns, self.config.head_dim, self.config.fov).to(cos.device)
+            cos = torch.cat((cos, angles.cos().to(dtype)), -1)
+            sin = torch.cat((sin, angles.sin().to(dtype)), -1)
+        return Rotation(cos.flatten(1, 2)[:, None], sin.flatten(1, 2)[:, None], moving)
 
-        `attend(layer, q, k, v)` says who sees whom; q and k come with their place rotated and their time not.
-        """
+    def entered(self, latents: Tensor, level: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the first block takes: tokens (B, F, N, d), modulation (B, F, 6, d) and, for the end, `final`."""
         acted, modulation, final = self.condition(level, action)
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
+        return x, modulation, final
+
+    def forward(self, latents: Tensor, level: Tensor, action: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        """Predict clean latents (B, F, N, C) from noised ones.
+
+        rotation: what `rotation` gives for the frames' poses. `attend(layer, q, k, v)` says who sees whom; q, k
+        and v come with their place rotated, q and k with their time not.
+        """
+        x, modulation, final = self.entered(latents, level, action)
         for i, block in enumerate(self.blocks):
-            x = block(x, modulation, self.rotate_place, lambda q, k, v, i=i: attend(i, q, k, v))
+            x = block(x, modulation, rotation, lambda q, k, v, i=i: attend(i, q, k, v))
         scale, shift = final[..., None, :].unbind(2)
         return self.leave(rms_norm(x) * (1 + scale) + shift)
 
@@ -136,33 +162,48 @@ class Clip:
     """One training batch: M old frames in order of time, then L consecutive ones; F = M + L.
 
     latents (B, F, N, C) float32; actions (B, F, A); position (B, F): frames relative to the clip's first, old
-    ones clipped to at most `far - clip` before it. old: M.
+    ones clipped to at most `far - clip` before it; pose (B, F, 3) float64, see `odometry`. old: M.
     """
 
     latents: Tensor
     actions: Tensor
     position: Tensor
+    pose: Tensor
     old: int
 
 
 def teacher_forced(
-    generator: Generator, clip: Clip, context: Tensor, context_level: Tensor, noisy: Tensor, level: Tensor
+    generator: Generator,
+    clip: Clip,
+    context: Tensor,
+    context_level: Tensor,
+    noisy: Tensor,
+    level: Tensor,
+    folded: list[tuple[Tensor, Tensor]] | None = None,
+    folded_position: Tensor | None = None,
 ) -> Tensor:
     """Predict each of the L consecutive frames from the lightly noised frames before it.
 
     Two streams in one pass: `context` (B, F, N, C) at `context_level` (B, F), causal over frames; `noisy`
-    (B, L, N, C) at `level` (B, L), each frame seeing itself and the context before it. Returns (B, L, N, C).
+    (B, L, N, C) at `level` (B, L), each frame seeing itself and the context before it. folded: keys and values
+    that everybody sees, of each layer (B, heads, P, head_dim), at `folded_position` (B, P) frames relative to
+    the clip's first. Returns (B, L, N, C).
     """
     n, total, old = generator.config.tokens, context.shape[1], clip.old
     where = torch.cat((clip.position, clip.position[:, old:]), 1).repeat_interleave(n, 1)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
+        k = rotate_time(k, where)
+        if folded is not None and folded_position is not None:
+            keys, values = folded[layer]
+            k, v = torch.cat((rotate_time(keys, folded_position), k), 2), torch.cat((values, v), 2)
+        return two_streams(rotate_time(q, where), k, v, total, n)
 
     out = generator(
         torch.cat((context, noisy), 1),
         torch.cat((context_level, level), 1),
         torch.cat((clip.actions, clip.actions[:, old:]), 1),
+        generator.rotation(torch.cat((clip.pose, clip.pose[:, old:]), 1)),
         attend,
     )
     return out[:, total:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,8 @@ def rotate_time_part(x: Tensor, position: Tensor) -> Tensor:
     return rotate(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))
 
 
-def place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
+def place_angles(rows: int, columns: int, pairs: int) -> Tensor:
     """Angles (rows * columns, pairs) of a token's place: two fifths of the pairs for rows, the rest for columns."""
-    pairs = head_dim // 2 - time_pairs(head_dim)
     by_row = pairs * 2 // 5
     y = torch.arange(rows).repeat_interleave(columns).float()
     x = torch.arange(columns).repeat(rows).float()
@@ -51,6 +51,35 @@ def place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
     return torch.cat(
         (y[:, None] * spread(by_row, max(2, rows)), x[:, None] * spread(pairs - by_row, max(2, columns))), -1
     )
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Where the tokens of a pass stand: cos and sin, (B or 1, 1, T, pairs), of all pairs but those of time.
+
+    moving: how many of the last pairs follow the pose; they rotate values too, and the output back (GTA).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    moving: int
+
+    def keys(self, x: Tensor) -> Tensor:
+        """Rotate queries or keys, (..., B, heads, T, head_dim); their time stays as it is."""
+        split = x.shape[-1] - 2 * self.cos.shape[-1]
+        return torch.cat((x[..., :split], rotate(x[..., split:], self.cos, self.sin)), -1)
+
+    def values(self, x: Tensor, back: bool = False) -> Tensor:
+        """Rotate values (B, heads, T, head_dim) by the pose, or the output back by the reader's own."""
+        if not self.moving:
+            return x
+        half, moving = self.cos.shape[-1], self.moving
+        rest, a, b = x.split((x.shape[-1] - 2 * half, half, half), -1)
+        cos, sin = self.cos[..., -moving:], self.sin[..., -moving:]
+        c, d = a[..., -moving:], b[..., -moving:]
+        if back:
+            sin = -sin
+        return torch.cat((rest, a[..., :-moving], c * cos - d * sin, b[..., :-moving], d * cos + c * sin), -1)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -93,17 +122,18 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        rotate_place: Callable[[Tensor], Tensor],
+        rotation: Rotation,
         attend: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """x: (B, F, N, d); modulation: (B, F, 6, d); rotate_place: (2, B, heads, F * N, head_dim) -> the same."""
+        """x: (B, F, N, d); modulation: (B, F, 6, d); rotation: of the F * N tokens."""
         b, f, n, d = x.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.offset)[..., None, :].unbind(2)
         h = torch.addcmul(shift_a, rms_norm(x), 1 + scale_a)
         qkv = self.qkv(h).view(b, f * n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         gains = torch.stack((self.q_gain, self.k_gain))[:, None, None, None]
-        q, k = rotate_place(rms_norm(qkv[:2]) * gains).unbind(0)
-        h = attend(q, k, qkv[2]).transpose(1, 2).reshape(b, f, n, d)
+        q, k = rotation.keys(rms_norm(qkv[:2]) * gains).unbind(0)
+        h = rotation.values(attend(q, k, rotation.values(qkv[2])), back=True)
+        h = h.transpose(1, 2).reshape(b, f, n, d)
         x = torch.addcmul(x, gate_a, self.out(h))
         h = torch.addcmul(shift_m, rms_norm(x), 1 + scale_m)
         return torch.addcmul(x, gate_m, self.down(F.gelu(self.up(h), approximate="tanh")))

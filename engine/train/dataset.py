@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from engine.checkpoint import replace_file
 from engine.config import WorldConfig
 from engine.errors import UserError
+from engine.model import odometry
 from engine.model.codec import Codec
 from engine.model.generator import Clip
 from engine.train.shards import checksums
@@ -115,42 +116,117 @@ def _encode(path: Path, kept: Path, codec: Codec) -> None:
 
 
 class ClipSampler:
-    """Draws training clips of `length` consecutive frames, with up to `old` earlier ones before them."""
+    """Draws training clips of `length` consecutive frames, with up to `old` earlier ones before them.
 
-    def __init__(self, data: Latents, length: int, old: int, far: int) -> None:
+    motion: what each button does to the pose (see `engine.model.odometry`), empty for none. With it, half of the
+    clips begin where the player comes back to a view (history consistency: the recent frames are cut away, so that
+    only an old one can explain the first), and most old frames are those whose view is nearest to the clip's.
+    """
+
+    RETURN, AWAY = 0.35, 16  # cost below which a view is the same one, and frames after which it is an old one
+
+    def __init__(
+        self, data: Latents, length: int, old: int, far: int, motion: odometry.Motion = (), returns: float = 0.5
+    ) -> None:
         self.data, self.length, self.old, self.far = data, length, old, far
+        self.share_of_returns = returns
         begin, end = data.start[:-1], data.start[1:]
         self.start_of = np.repeat(begin, end - begin)  # of each frame, its episode's first
+        self.left_before = np.arange(len(data)) - self.start_of
         left = np.repeat(end, end - begin) - np.arange(len(data))
         self.firsts = np.flatnonzero(left >= length)  # frames that a clip can begin at
         if not len(self.firsts):
             raise UserError(f"no episode is {length} frames long; collect longer ones")
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
+        self.posed = bool(motion)
+        self.pose = odometry.integrate(data.actions.numpy(), begin, motion) if motion else np.zeros((len(data), 3))
+        self.returns = self._returns(begin, end) if motion and returns > 0 else np.zeros(0, np.int64)
+
+    def _returns(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Frames of `with_past` whose view was seen before, at least `AWAY` frames ago."""
+        seen = np.zeros(len(self.data), bool)
+        for a, b in zip(begin, end, strict=True):
+            if b - a > self.AWAY:
+                near = odometry.cost(self.pose[a:b, None], self.pose[None, a:b]) < self.RETURN
+                seen[a:b] = np.tril(near, -self.AWAY).any(1)
+        return self.with_past[seen[self.with_past]]
 
     def batch(self, size: int, seed: int, step: int, rank: int = 0) -> Clip:
         """Batch of `size` clips, a function of the arguments alone.
 
         How many old frames there are changes from step to step, 0 to `old`; they are random ones of the same
-        episode, or its first ones, as a sink holds them.
+        episode, its first ones, as a sink holds them, or those with the nearest view.
         """
         rng = np.random.default_rng([seed, step, rank])
         old = int(rng.integers(0, self.old + 1)) if len(self.with_past) else 0
         first = rng.choice(self.with_past if old else self.firsts, size)
+        if old and len(self.returns):
+            first = np.where(rng.random(size) < self.share_of_returns, rng.choice(self.returns, size), first)
         index = first[:, None] + np.arange(self.length)
         if old:
             begin = self.start_of[first]
             past = np.stack([self._past(rng, b, f, old) for b, f in zip(begin, first, strict=True)])
             index = np.concatenate((past, index), 1)
+        return self._clip(index, first, old)
+
+    def _past(self, rng: np.random.Generator, begin: int, first: int, old: int) -> np.ndarray:
+        sink = min(2, old) if rng.random() < 0.4 else 0
+        frames = np.arange(begin + sink, first)
+        if not self.posed or rng.random() < 0.25:
+            rest = rng.choice(frames, old - sink, replace=False)
+        else:
+            target = self.pose[first + int(rng.integers(self.length))]
+            score = rng.gumbel(size=len(frames)) - odometry.cost(self.pose[frames], target) / 0.3
+            rest = frames[np.argsort(-score)[: old - sink]]
+        return np.sort(np.concatenate((begin + np.arange(sink), rest)))
+
+    def with_blocks(self, size: int, seed: int, step: int, most: int, block: int, sink: int) -> tuple[Clip, Clip]:
+        """Clips whose old frames are the sink, and up to `most` blocks of `block` frames that memory folds.
+
+        Blocks begin where the sink ends, as in play, and those with the nearest view are chosen. Returns the clips
+        and the blocks, (B * M, block) of them, as a `Clip` whose position is that of the folded tokens, (B, M).
+        """
+        rng = np.random.default_rng([seed, step, 7])
+        count = int(rng.integers(1, most + 1))
+        count = min(count, int((self.left_before - sink).max()) // block)
+        enough = sink + block * count
+        pool = self.firsts[self.left_before[self.firsts] >= enough]
+        if not count or not len(pool):
+            raise UserError(
+                f"no episode is long enough for clips with a block of {block} frames before; collect longer ones"
+            )
+        first = rng.choice(pool, size)
+        returns = self.returns[self.left_before[self.returns] >= enough]
+        if len(returns):
+            first = np.where(rng.random(size) < self.share_of_returns, rng.choice(returns, size), first)
+        begin = self.start_of[first]
+        sinks = begin[:, None] + np.arange(sink)
+        index = np.concatenate((sinks, first[:, None] + np.arange(self.length)), 1)
+        chosen = []
+        for b, f in zip(begin, first, strict=True):
+            ends = np.arange(b + sink + block - 1, f, block)
+            score = rng.gumbel(size=len(ends))
+            if self.posed and rng.random() < 0.8:
+                target = self.pose[f + int(rng.integers(self.length))]
+                score -= odometry.cost(self.pose[ends], target) / 0.3
+            chosen.append(np.sort(ends[np.argsort(-score)[:count]]))
+        frames = np.stack(chosen).reshape(-1)[:, None] + np.arange(1 - block, 1)  # (B * M, T)
+        position = torch.full((size, count), -(self.far - self.length))
+        return self._clip(index, first, sink), replace(self._clip(frames, frames[:, 0], 0), position=position)
+
+    def _clip(self, index: np.ndarray, first: np.ndarray, old: int) -> Clip:
+        """Frames `index` (B, F) of the data, their positions relative to `first` (B,)."""
         position = np.maximum(index - first[:, None], -(self.far - self.length))
         flat = torch.from_numpy(index.reshape(-1))
         latents = self.data.latents[flat].float().unflatten(0, index.shape)
         actions = self.data.actions[flat].float().unflatten(0, index.shape)
-        return Clip(latents, actions, torch.from_numpy(position), old)
+        return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(self.pose[index]), old)
 
-    def _past(self, rng: np.random.Generator, begin: int, first: int, old: int) -> np.ndarray:
-        sink = min(2, old) if rng.random() < 0.5 else 0
-        rest = rng.choice(np.arange(begin + sink, first), old - sink, replace=False)
-        return np.sort(np.concatenate((begin + np.arange(sink), rest)))
+    def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
+        """`size` runs of `block` frames from anywhere."""
+        rng = np.random.default_rng([seed, step, rank, 11])
+        first = rng.choice(self.firsts, size)  # a clip is at least as long as a block
+        return self._clip(first[:, None] + np.arange(block), first, 0)
 
     def fixed(self, size: int, seed: int) -> Iterator[Clip]:
         """Endless batches for validation: the same ones in every call."""

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from engine import checkpoint, runtime
 from engine.config import Preset, WorldConfig, load_world
 from engine.errors import UserError
-from engine.loading import load_codec, load_exactly, load_generator
+from engine.loading import fits, load_codec, load_generator
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import denoising_step_list, mix, sample
@@ -38,8 +38,10 @@ class Args(Common):
     """Checkpoint whose codec is used: by default the run's own, else the world's."""
     init: Path | None = None
     """Checkpoint whose generator a new run begins with; random weights by default. Use its codec too: --codec."""
-    old: int = 3
+    old: int = 6
     """Old frames, from anywhere in the past, that a clip may see before its consecutive ones."""
+    returns: float = 0.5
+    """Share of the clips with old frames that begin where the player comes back to a view (needs odometry)."""
     context_noise: float = 0.4
     """Greatest noise level of the frames that are seen."""
     own_frames: float = 0.25
@@ -50,12 +52,11 @@ class Args(Common):
     """Decay of the running mean of the weights; the mean is what is shipped."""
 
 
-def generator_config(preset: Preset, actions: int) -> GeneratorConfig:
-    """Shape of a preset's generator for `actions` buttons."""
-    p = preset
-    return GeneratorConfig(
-        p.rows, p.columns, p.latent, actions, p.dim, p.depth, p.heads, p.window, p.sink, p.clip, p.far
-    )
+def generator_config(preset: Preset, config: WorldConfig) -> GeneratorConfig:
+    """Shape of a preset's generator for a world."""
+    p, actions = preset, len(config.buttons)
+    shape = (p.rows, p.columns, p.latent, actions, p.dim, p.depth, p.heads, p.window, p.sink, p.clip, p.far)
+    return GeneratorConfig(*shape, motion=config.motion, fov=config.field_of_view if config.motion else 0.0)
 
 
 class TwoStreams(nn.Module):
@@ -65,8 +66,8 @@ class TwoStreams(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, clip: Clip, context: Tensor, context_level: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        return teacher_forced(self.generator, clip, context, context_level, noisy, level)
+    def forward(self, *inputs: Any) -> Tensor:
+        return teacher_forced(self.generator, *inputs)
 
 
 class GeneratorStage:
@@ -82,18 +83,21 @@ class GeneratorStage:
         self.codec, self.codec_checkpoint = self._codec()
         self.codec.to(device)
         tag = codec_tag(self.codec)
-        c = generator_config(self.preset, len(config.buttons))
-        self.sampler = ClipSampler(load_latents(args.data, "train", self.codec.cpu(), tag), c.clip, args.old, c.far)
-        self.held_out = ClipSampler(load_latents(args.data, "validation", self.codec, tag), c.clip, args.old, c.far)
+        c = generator_config(self.preset, config)
+        found = [load_latents(args.data, split, self.codec.cpu(), tag) for split in ("train", "validation")]
+        self.sampler = ClipSampler(found[0], c.clip, args.old, c.far, c.motion, args.returns)
+        self.held_out = ClipSampler(found[1], c.clip, args.old, c.far, c.motion, args.returns)
         self.codec.to(device)
         torch.manual_seed(args.seed)
         self.model = self._first(c).to(device)
-        self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.trained = self.modules(self.model)
+        self.ema = {part: {n: p.detach().clone() for n, p in own.items()} for part, own in self.trained.items()}
         self.streams: nn.Module = TwoStreams(self.model)
         if args.compile or (args.compile is None and device.type == "cuda"):
             self.streams.compile(dynamic=False)
-        matrices = [p for name, p in self.model.named_parameters() if name.startswith("blocks.") and _is_matrix(name)]
-        rest = [p for name, p in self.model.named_parameters() if not (name.startswith("blocks.") and _is_matrix(name))]
+        named = [item for own in self.trained.values() for item in own.items()]
+        matrices = [p for name, p in named if _is_matrix(name)]
+        rest = [p for name, p in named if not _is_matrix(name)]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0),
@@ -108,9 +112,20 @@ class GeneratorStage:
                 "old": args.old,
                 "context_noise": args.context_noise,
                 "own_frames": args.own_frames,
+                "returns": args.returns,
+                "motion": [list(moved) for moved in c.motion],
+                **self.settings(),
             },
             "frames": 0,
         }
+
+    def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
+        """What this stage trains: parameters by name, for each part of the checkpoint."""
+        return {"generator": dict(generator.named_parameters())}
+
+    def settings(self) -> dict[str, Any]:
+        """What a run of this stage keeps from its beginning, beside what all stages have."""
+        return {}
 
     def _codec(self) -> tuple[Codec, dict[str, Any]]:
         own = self.args.run / checkpoint.CONFIG
@@ -124,13 +139,18 @@ class GeneratorStage:
         """The weights that a run begins with."""
         if self.args.init is None:
             return Generator(config)
-        generator = load_generator(self.args.init)
-        if generator.config != config:
-            raise UserError(f"--init {self.args.init}: its generator is {generator.config}; this run needs {config}")
-        return generator.requires_grad_(True)
+        found = load_generator(self.args.init)
+        # Odometry changes no shapes: weights without it are a start for one with it.
+        if replace(found.config, motion=config.motion, fov=config.fov) != config:
+            raise UserError(f"--init {self.args.init}: its generator is {found.config}; this run needs {config}")
+        generator = Generator(config)
+        generator.load_state_dict(found.state_dict(), strict=False)
+        return generator
 
     def _clip(self, clip: Clip) -> Clip:
-        moved = {n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position")}
+        moved = {
+            n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position", "pose")
+        }
         return replace(clip, **moved)
 
     def _predict(self, *inputs: Any, weights: dict[str, Tensor] | None = None) -> Tensor:
@@ -168,7 +188,9 @@ class GeneratorStage:
         return loss, {"error": float(error.detach().mean())}
 
     @torch.no_grad()
-    def _redrawn(self, clip: Clip, seen: Tensor, noise: Tensor, share: Tensor, rounds: int) -> Tensor:
+    def _redrawn(
+        self, clip: Clip, seen: Tensor, noise: Tensor, share: Tensor, rounds: int, extra: tuple[Any, ...] = ()
+    ) -> Tensor:
         """The clip's consecutive frames, a random share of them replaced by the generator's own (two passes).
 
         Each further round draws from frames of the round before: errors add up as they do in play, but all frames
@@ -180,7 +202,8 @@ class GeneratorStage:
             context = torch.cat((seen[:, : clip.old], own), 1)
 
             def predict(x: Tensor, _: int, level: float, context: Tensor = context) -> Tensor:
-                return self._predict(clip, context, clean, x, torch.full(noise.shape[:2], level, device=self.device))
+                where = torch.full(noise.shape[:2], level, device=self.device)
+                return self._predict(clip, context, clean, x, where, *extra)
 
             own = sample(predict, noise.roll(i, 0), denoising_step_list(2))
         # Which frames are replaced follows from the noise too.
@@ -190,7 +213,8 @@ class GeneratorStage:
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         decay = min(self.args.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.ema.values()), [p for _, p in self.model.named_parameters()], 1 - decay)
+        for part, own in self.trained.items():
+            torch._foreach_lerp_(list(self.ema[part].values()), list(own.values()), 1 - decay)
 
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:
@@ -207,7 +231,7 @@ class GeneratorStage:
 
             def predict(x: Tensor, _: int, level: float) -> Tensor:
                 where = torch.full(target.shape[:2], level, device=self.device)
-                return self._predict(clip, clip.latents, clean, x, where, weights=self.ema)
+                return self._predict(clip, clip.latents, clean, x, where, weights=self.ema["generator"])
 
             drawn = self.codec.decode(sample(predict, noise, denoising_step_list(steps))[:, 1:])
             scores[f"next_frame_psnr_{steps}"] = psnr(drawn.flatten(0, 1), real.flatten(0, 1))
@@ -219,39 +243,52 @@ class GeneratorStage:
         save_grid(folder / "next-frame.png", pairs, labels)
         return scores
 
+    def report(self, scores: dict[str, float]) -> str:
+        """The validation's scores in a line."""
+        text = "  ".join(f"{name.rsplit('_')[-1]} passes {value:.2f} dB" for name, value in scores.items())
+        return f"held-out maps, next frame against the codec's own: {text}"
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         return {
-            "model": dict(self.model.named_parameters()),
-            "ema": self.ema,
+            "model": {f"{part}.{n}": p for part, own in self.trained.items() for n, p in own.items()},
+            "ema": {f"{part}.{n}": p for part, own in self.ema.items() for n, p in own.items()},
             "optimizer": pack_optimizers(self.optimizers),
         }
 
+    @torch.no_grad()
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        load_exactly(self.model, {**self.model.state_dict(), **tensors["model"]}, "generator")
-        for name, value in tensors["ema"].items():
-            self.ema[name].copy_(value)
+        own = self.tensors()
+        for group in ("model", "ema"):
+            fits(own[group], tensors[group], self.name)
+            for name, value in tensors[group].items():
+                own[group][name].copy_(value)
         unpack_optimizers(self.optimizers, tensors["optimizer"])
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """Config and weights, beside the codec's, of the checkpoint that this stage makes."""
+        generator = self.ema.get("generator") or dict(self.model.named_parameters())
+        shape = {"generator": asdict(self.model.config)}
+        return shape, {"generator": {name: p.half() for name, p in generator.items()}}
 
     def export(self, step: int) -> None:
         """The run's own folder is a checkpoint of the mean weights, so that it can be played at any time."""
+        shapes, tensors = self.parts()
+        done = {"stage": self.name, "steps": step, "frames": self.state["frames"]}
+        notes = {**self.codec_checkpoint.get("notes", {}), "hardware": runtime.hardware()}
+        if self.args.init is not None:
+            notes["stages"] = checkpoint.read_config(self.args.init).get("notes", {}).get("stages", [])
         config = {
             "world": self.config.name,
             "preset": self.preset.name,
             "buttons": list(self.config.buttons),
             "codec": asdict(self.codec.config),
-            "generator": asdict(self.model.config),
+            **shapes,
             "steps": self.args.play_steps,
             "timestep_shift": 1.0,
-            "notes": {
-                **self.codec_checkpoint.get("notes", {}),
-                "generator_steps": step,
-                "generator_frames": self.state["frames"],
-                "hardware": runtime.hardware(),
-            },
+            "notes": {**notes, "stages": [*notes.get("stages", []), done]},
         }
-        half = {name: p.half() for name, p in self.ema.items()}
         codec = {name: p.half() for name, p in self.codec.state_dict().items()}
-        checkpoint.save(self.args.run, config, {"codec": codec, "generator": half})
+        checkpoint.save(self.args.run, config, {"codec": codec, **tensors})
 
 
 def noise_levels(uniform: Tensor, shift: float = 3.0) -> Tensor:
@@ -268,19 +305,17 @@ def codec_tag(codec: Codec) -> str:
 
 
 def _is_matrix(name: str) -> bool:
-    return name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
+    return "blocks." in name and name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
 
 
-def run(args: Args) -> None:
-    """Run one leg."""
+def run(args: Args, stage_class: type[GeneratorStage] = GeneratorStage) -> None:
+    """Run one leg of a stage."""
     config = load_world(args.world)
     preset = pick_preset(config, args.preset)
     check_data(args.data, config, preset.height, preset.width)
     device, dtype = set_up(args)
     with processes(device) as (rank, size):
-        stage = GeneratorStage(args, config, device, dtype, size)
+        stage = stage_class(args, config, device, dtype, size)
         step = train(stage, args, rank, size)
         if rank == 0:
-            scores = stage.validate(step, args.run)
-            print(f"{step} steps, {stage.state['frames']} frames; held-out maps, next frame against the codec's own:")
-            print("  ".join(f"{name.rsplit('_')[-1]} passes {value:.2f} dB" for name, value in scores.items()))
+            print(f"{step} steps, {stage.state['frames']} frames; {stage.report(stage.validate(step, args.run))}")

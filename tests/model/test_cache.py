@@ -1,5 +1,7 @@
 """Cached inference gives what one dense attention pass with the corresponding mask gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,15 @@ from engine.model.attention import two_streams
 from engine.model.cache import Cache, Mode
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
 
-CONFIG = GeneratorConfig(
+PLAIN = GeneratorConfig(
     rows=2, columns=3, channels=8, actions=2, dim=64, depth=2, heads=2, window=3, sink=1, clip=4, far=12
 )
+CONFIG = replace(PLAIN, motion=((1.0, 0.0, 0.0), (0.0, 0.5, 15.0)), fov=90.0)
+POSES = np.random.default_rng(0).normal(size=(200, 3)) * (5.0, 5.0, 2.0)
+
+
+def poses(frames: int, batch: int, first: int = 0) -> torch.Tensor:
+    return torch.from_numpy(POSES[first : first + frames])[None].expand(batch, -1, -1)
 
 
 def make_generator(seed: int = 0) -> Generator:
@@ -37,8 +45,10 @@ def write(generator: Generator, cache: Cache, latents: torch.Tensor, action: tor
         return cache.attend(layer, q, k, v)
 
     cache.prepare()
-    out = generator(latents[:, None], torch.zeros(len(latents), 1), action[:, None], attend)
-    cache.write(keys, values)
+    pose = POSES[cache.count]
+    rotation = generator.rotation(torch.from_numpy(pose[:, None]))
+    out = generator(latents[:, None], torch.zeros(len(latents), 1), action[:, None], rotation, attend)
+    cache.write(keys, values, pose=pose)
     return out[:, 0]
 
 
@@ -58,7 +68,8 @@ def dense(generator: Generator, latents: torch.Tensor, actions: torch.Tensor, se
             rows.append(F.scaled_dot_product_attention(q[:, :, here], keys, v[:, :, at]))
         return torch.cat(rows, 2)
 
-    return generator(latents, torch.zeros(latents.shape[:2]), actions, attend)
+    rotation = generator.rotation(poses(frames, len(latents)))
+    return generator(latents, torch.zeros(latents.shape[:2]), actions, rotation, attend)
 
 
 @pytest.mark.parametrize("mode", ["window", "full"])
@@ -149,10 +160,12 @@ def test_training_sees_what_play_sees() -> None:
     position = torch.arange(length)[None].expand(2, -1)
     noisy = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     clean, level = torch.zeros(2, length), torch.full((2, length), 0.7)
-    expected = teacher_forced(generator, Clip(latents, actions, position, 0), latents, clean, noisy, level)
+    clip = Clip(latents, actions, position, poses(length, 2), 0)
+    expected = teacher_forced(generator, clip, latents, clean, noisy, level)
     cache = Cache(CONFIG, 2, "full", torch.device("cpu"), torch.float32)
     for i in range(length):
         cache.prepare()
-        drawn = generator(noisy[:, i : i + 1], level[:, :1], actions[:, i : i + 1], cache.attend)
+        rotation = generator.rotation(poses(1, 2, i))
+        drawn = generator(noisy[:, i : i + 1], level[:, :1], actions[:, i : i + 1], rotation, cache.attend)
         torch.testing.assert_close(drawn[:, 0], expected[:, i], atol=2e-5, rtol=1e-4)
         write(generator, cache, latents[:, i], actions[:, i])

@@ -1,0 +1,165 @@
+"""``python -m engine train joint WORLD``: the generator and the memory model together, on folded history.
+
+The second training of MAG (arXiv 2512.18741). Contexts are mixed, so that one set of weights serves `window`, `full`
+and `mag`. History consistency: most clips begin where the player comes back to a view, with the recent frames cut
+away, so that nothing but memory can explain what is seen (`--returns`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from engine.model.generator import Clip, Generator
+from engine.model.memory import Folded
+from engine.model.sampler import denoising_step_list, mix, sample
+from engine.train.codec import psnr
+from engine.train.generator import noise_levels
+from engine.train.generator import run as run_stage
+from engine.train.memory import Args as MemoryArgs
+from engine.train.memory import MemoryStage
+
+
+@dataclass
+class Args(MemoryArgs):
+    """Learn to draw from folded history."""
+
+    returns: float = 0.8
+    """Share of the clips that begin where the player comes back to a view (needs odometry)."""
+    blocks: int = 8
+    """The most folded blocks that a clip sees."""
+    folded_share: float = 0.6
+    """Share of the steps with folded history; of the rest, half see old frames as they are, half a window alone."""
+    own_frames: float = 0.35
+    """Share of the steps whose context is drawn by the generator itself."""
+
+
+class JointStage(MemoryStage):
+    """Trains both models."""
+
+    name = "joint"
+
+    def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
+        memory = self._new_memory(generator)
+        return {"generator": dict(generator.named_parameters()), "memory": memory}
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "blocks": self.args.blocks, "folded_share": self.args.folded_share}
+
+    def folded(self, blocks: Clip, weights: dict[str, dict[str, Tensor]]) -> tuple[Folded, Tensor]:
+        """Fold a batch's blocks: per layer keys and values (B, heads, M * R, head_dim), and positions (B, M * R)."""
+        own = self._memory_weights(weights["memory"], weights["generator"])
+        found = functional_call(self.part.memory, own, (blocks.latents, blocks.actions, blocks.pose))
+        position = blocks.position.repeat_interleave(self.memory_config.tokens(self.model.config), 1)
+        b = len(position)
+
+        def joined(x: Tensor) -> Tensor:
+            return x.unflatten(0, (b, -1)).transpose(1, 2).flatten(2, 3)
+
+        return [(joined(k), joined(v)) for k, v in found], position
+
+    def batch(self, step: int, rank: int, random: torch.Generator) -> tuple[Clip, Clip | None]:
+        """A batch of clips; with the blocks to fold, with old frames as they are, or with neither."""
+        args = self.args
+        kind = float(torch.rand(1, generator=random))
+        if kind < args.folded_share:
+            sink = self.model.config.sink * int(torch.rand(1, generator=random) < 0.7)
+            seed = args.seed * 7919 + rank
+            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, self.memory_config.block, sink)
+            return self._clip(clip), self._clip(blocks)
+        clip = self.sampler.batch(args.batch, args.seed, step, rank)
+        if kind > (1 + args.folded_share) / 2:
+            clip = first_only(clip, min(self.model.config.sink, clip.old))
+        return self._clip(clip), None
+
+    def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
+        """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
+        args = self.args
+        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank + 5)
+        clip, blocks = self.batch(step, rank, random)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=random).to(self.device)
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=random).to(self.device)
+
+        b, total = clip.position.shape
+        target, seen = clip.latents[:, clip.old :], clip.latents
+        extra: tuple[Any, ...] = () if blocks is None else self.folded(blocks, self.trained)
+        context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
+        if uniform(1).item() < args.own_frames:
+            still = tuple(
+                [(k.detach(), v.detach()) for k, v in part] if isinstance(part, list) else part for part in extra
+            )
+            rounds = 1 + int(3 * uniform(1).item())
+            seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds, still)
+        level = noise_levels(uniform(*target.shape[:2]))
+        context = mix(seen, normal(seen), context_level)
+        noisy = mix(target, normal(target), level)
+        error = (self._predict(clip, context, context_level, noisy, level, *extra) - target).square().mean((2, 3))
+        self.state["frames"] += b * target.shape[1] * self.processes
+        return (error / level.clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
+
+    @torch.no_grad()
+    def validate(self, step: int, folder: Path) -> dict[str, float]:
+        """PSNR against the codec's own of the first frames after a return, 2 passes: by folds, old frames, neither."""
+        from engine.train.pictures import save_grid
+
+        clip, blocks = self.held_out.with_blocks(24, 1, 0, self.args.blocks, self.memory_config.block, 2)
+        clip, blocks = self._clip(clip), self._clip(blocks)
+        raw = self._clip(with_frames(clip, blocks))
+        extra = self.folded(blocks, self.ema)
+        real = self.codec.decode(clip.latents[:, clip.old :])
+        scores: dict[str, float] = {}
+        rows, labels = [list(real[i, :8].cpu()) for i in range(4)], ["decoded"] * 4
+        for name, seen, added in (("mag", clip, extra), ("full", raw, ()), ("window", first_only(clip, clip.old), ())):
+            target = seen.latents[:, seen.old :]
+            noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(2)).to(self.device)
+            clean = torch.zeros(seen.position.shape, device=self.device)
+
+            def predict(x: Tensor, _: int, level: float, seen: Clip = seen, added: Any = added) -> Tensor:
+                where = torch.full(x.shape[:2], level, device=self.device)
+                inputs = (seen, seen.latents, clean, x, where, *added)  # noqa: B023  (called in this round only)
+                return self._predict(*inputs, weights=self.ema["generator"])
+
+            drawn = self.codec.decode(sample(predict, noise, denoising_step_list(2)))
+            scores[f"{name}_return"] = psnr(drawn[:, 0], real[:, 0])
+            scores[f"{name}_next"] = psnr(drawn[:, 6:].flatten(0, 1), real[:, 6:].flatten(0, 1))
+            rows += [list(drawn[i, :8].cpu()) for i in range(4)]
+            labels += [name] * 4
+        order = [i + 4 * k for i in range(4) for k in range(4)]
+        save_grid(folder / "joint.png", [rows[i] for i in order], [labels[i] for i in order])
+        return scores
+
+    def report(self, scores: dict[str, float]) -> str:
+        return "held-out maps, dB against the codec's own: " + "  ".join(f"{n} {v:.2f}" for n, v in scores.items())
+
+
+def first_only(clip: Clip, keep: int) -> Clip:
+    """A clip with the first `keep` of its old frames alone."""
+    pick = [*range(keep), *range(clip.old, clip.latents.shape[1])]
+    parts = {name: getattr(clip, name)[:, pick] for name in ("latents", "actions", "position", "pose")}
+    return replace(clip, **parts, old=keep)
+
+
+def with_frames(clip: Clip, blocks: Clip) -> Clip:
+    """A clip whose old frames are the sink and, unfolded, the last frames of the blocks."""
+    b, sink = len(clip.latents), clip.old
+
+    def joined(own: Tensor, other: Tensor) -> Tensor:
+        return torch.cat((own[:, :sink], other[:, -1].unflatten(0, (b, -1)).to(own.dtype), own[:, sink:]), 1)
+
+    position = torch.cat((clip.position[:, :sink], blocks.position, clip.position[:, sink:]), 1)
+    parts = {name: joined(getattr(clip, name), getattr(blocks, name)) for name in ("latents", "actions", "pose")}
+    return replace(clip, **parts, position=position, old=sink + blocks.position.shape[1])
+
+
+def run(args: Args) -> None:
+    """Run one leg."""
+    run_stage(args, JointStage)

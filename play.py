@@ -57,8 +57,10 @@ class Args:
     """name of the start frame"""
     image: Path | None = None
     """start from this picture instead (any size)"""
-    memory: Literal["window", "full"] = "window"
-    """what the model remembers: the last frames, or every frame"""
+    memory: Literal["auto", "window", "full", "mag"] = "auto"
+    """what the model remembers: the last frames, every frame, or a folded history (auto: that, where it can)"""
+    memory_budget: int | None = None
+    """tokens of folded history that a frame sees; the rest is kept cold and comes back by relevance"""
     steps: Literal[1, 2, 4] | None = None
     """passes of the model for a frame; by default the checkpoint's own"""
     headless: bool = False
@@ -99,6 +101,7 @@ class Opener:
             checkpoint=args.checkpoint,
             device=args.device,
             memory=args.memory,
+            memory_budget=args.memory_budget,
             steps=args.steps,
             threads=args.threads,
         )
@@ -142,6 +145,8 @@ def check(args: Args, config: WorldConfig) -> None:
         raise UserError(f"--seed must be from 0 to 2^63 - 1, not {args.seed}")
     if args.fps is not None and not 0 <= args.fps <= 1000:
         raise UserError(f"--fps must be from 0 (no limit) to 1000, not {args.fps}")
+    if args.memory_budget is not None and args.memory_budget < 1:
+        raise UserError(f"--memory-budget must be 1 or more tokens, not {args.memory_budget}")
     if args.image is not None and args.start is not None:
         raise UserError("--image and --start are two starts; give one of them")
     folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)

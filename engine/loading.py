@@ -119,7 +119,7 @@ def open_world(
     *,
     checkpoint: str | Path | None = None,
     device: str = "auto",
-    memory: str = "window",
+    memory: str = "auto",
     memory_budget: int | None = None,
     recall: str = "relevance",
     batch: int = 1,
@@ -129,6 +129,7 @@ def open_world(
 ) -> World:
     """Open a world with its weights; raises UserError where they are missing, broken or for other buttons.
 
+    memory: a mode of `World`, or `auto`: mag where the checkpoint has a memory model, else window.
     threads: by default one for a single world, which its small products fill (LOG.md) and which leaves a core to
     the window and the encoder, and all cores for a batch.
     """
@@ -160,7 +161,7 @@ def open_world(
             config.buttons,
             memory_model=memory_model.float() if memory_model is not None else None,
             batch=batch,
-            memory=memory,
+            memory=("window" if memory_model is None else "mag") if memory == "auto" else memory,
             memory_budget=memory_budget,
             recall=recall,
             steps=steps or _number(folder, found, "steps", 2, int),

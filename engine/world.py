@@ -80,7 +80,8 @@ class World:
         self.set_steps(steps)
         self.memory_model = memory_model
         if memory_model is not None:
-            if replace(memory_model.net.config, window=0, sink=0) != replace(generator.config, window=0, sink=0):
+            own, need = memory_model.net.config, generator.config
+            if replace(own, window=need.window, sink=need.sink) != need:
                 raise ValueError("world: the memory model does not fit the generator: it has another shape")
             self.memory_model = memory_model.to(self.device, dtype).eval().requires_grad_(False)
         shape = memory_model.config if memory_model is not None else None
@@ -267,6 +268,7 @@ class World:
             "gone": frames - shown - kept,
             "mode": self.mode,
             "modes": self.modes,
+            "pose": tuple(float(v) for v in cache.pose[0]) if self.generator.config.motion else None,
             "steps": self.steps,
         }
 

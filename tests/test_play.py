@@ -92,7 +92,9 @@ def test_headless_play_prints_its_figures_and_json_on_the_last_line(run: Run, li
     assert figures["memory_bytes"] == 1_520_000 and figures["device"] == "cpu" and figures["preset"] == "nano"
     assert figures["seed"] == 5 and figures["start"] == "hall" and figures["world"] == "fake"
     assert {"mode", "steps", "dtype"} <= figures.keys() and not figures["window"]
-    assert library.opened == [{"checkpoint": None, "device": "auto", "memory": "full", "steps": None, "threads": None}]
+    assert library.opened == [
+        {"checkpoint": None, "device": "auto", "memory": "full", "memory_budget": None, "steps": None, "threads": None}
+    ]
     assert "20 frames" in out.splitlines()[0]
 
 

@@ -47,11 +47,13 @@ class Args:
     frames: int = 1000
     """Frames timed in play: one world, in the first memory mode named."""
     history: str = "100,1000"
-    """Lengths of history at which the mode full is timed, in frames."""
+    """Lengths of history at which the modes full and mag are timed, in frames."""
     batches: str = "1,4,16"
     """Numbers of worlds at the same time."""
     memory: str = "window,full"
-    """Memory modes."""
+    """Memory modes: window, full, and mag where the checkpoint has a memory model."""
+    memory_budget: int | None = None
+    """Tokens of folded history that a frame sees in mode mag; the memory model's own by default."""
     steps: int | None = None
     """Passes a frame; the checkpoint's own by default."""
     seed: int = 0
@@ -108,10 +110,32 @@ def fill(world: World, length: int) -> None:
     cache, c = world.cache, world.generator.config
     shape = (world.batch, c.heads, c.tokens, c.head_dim)
     keys = [torch.randn(shape).to(world.device, cache.dtype) for _ in range(c.depth)]
+    if cache.mode == "mag":
+        fill_cold(world, length)
     with torch.inference_mode():
-        for _ in range(length - int(cache.count[0])):
+        while cache.mode != "mag" and cache.count[0] < length:
             cache.write(keys, keys)
         cache.prepare()
+
+
+def fill_cold(world: World, length: int) -> None:
+    """Bring a folded history to about `length` frames: some that are drawn, and before them random blocks."""
+    cache, c, memory = world.cache, world.generator.config, world.memory_model
+    assert memory is not None
+    block, random = memory.config.block, np.random.default_rng(0)
+    drawn = min(length, c.sink + c.window + 4 * block)
+    folded = max(0, length - drawn) // block
+    shape = (c.depth, c.heads, memory.config.tokens(c), c.head_dim)
+    keys = torch.from_numpy(random.standard_normal(shape, np.float32))
+    for store in cache.cold:
+        for _ in range(folded):
+            pose = np.append(random.uniform(-50, 50, 2), random.uniform(0, 2 * np.pi))
+            store.append(keys, keys, pose, random.standard_normal(cache.look.shape[1], np.float32))
+    cache.count += folded * block
+    cache.time[cache.time >= c.sink] += folded * block
+    nothing = np.zeros((world.batch, len(world.buttons)), np.uint8)
+    while cache.count[0] < length:
+        world.step(nothing)
 
 
 def timed(world: World, frames: int, seed: int, seconds: float | None, label: str) -> tuple[np.ndarray, np.ndarray]:
@@ -158,6 +182,7 @@ def opened(args: Args, config: WorldConfig, batch: int, mode: str) -> World:
         checkpoint=args.checkpoint,
         device=args.device,
         memory=mode,
+        memory_budget=args.memory_budget if mode == "mag" else None,
         batch=batch,
         steps=args.steps,
         threads=args.threads,
@@ -170,7 +195,7 @@ def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | N
     named = {"memory": mode, "batch": batch, "history": length}
     world = opened(args, config, batch, mode)
     if length is not None:
-        need = int(GROWTH * batch * (length + CELL_FRAMES) * history_bytes(world))
+        need = int(GROWTH * batch * (length + CELL_FRAMES) * history_bytes(world)) if mode == "full" else 0
         if need > MAX_BYTES:
             return named | {"note": f"left out: needs {need / 1e9:.1f} GB, more than {MAX_BYTES / 1e9:.0f}"}
     begin(world, args.seed)
@@ -179,7 +204,9 @@ def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | N
     label = f"{mode}, batch {batch}" + (f", history {length}" if length is not None else "")
     frames = min(args.frames, CELL_FRAMES)
     pixels, whole = timed(world, frames, args.seed, CELL_SECONDS, label)
-    return named | statistics(pixels, whole, batch) | {"memory_bytes": world.stats()["memory_bytes"]}
+    stats = world.stats()
+    found = {name: stats[name] for name in ("memory_bytes", "cold_bytes", "tokens", "hot", "cold", "gone")}
+    return named | statistics(pixels, whole, batch) | found
 
 
 def run(args: Args) -> None:
@@ -219,7 +246,7 @@ def run(args: Args) -> None:
     result["cells"] = [
         cell(args, config, batch, mode, length)
         for mode in modes
-        for length in (lengths if mode == "full" else [None])
+        for length in ([None] if mode == "window" else lengths)
         for batch in batches
     ]
     print(tables(result))
@@ -272,16 +299,18 @@ def draw(path: Path, result: dict[str, Any], whole: np.ndarray) -> None:
     axes[0].set(xlabel="frame", ylabel="ms a step", title=f"Play, {result['memory']}", ylim=(0, None))
     cells = [entry for entry in result["cells"] if "note" not in entry]
     for i, batch in enumerate(sorted({entry["batch"] for entry in cells})):
-        line = [(e["history"], e["frame_ms_p50"]) for e in cells if e["batch"] == batch and e["history"] is not None]
-        if line:
-            axes[1].plot(*zip(*sorted(line), strict=True), "o-", color=f"C{i}", label=f"full, batch {batch}")
+        line = [(e["memory"], e["history"], e["frame_ms_p50"]) for e in cells if e["batch"] == batch and e["history"]]
+        for mode, style in (("full", "o-"), ("mag", "s--")):
+            points = [(h, ms) for m, h, ms in line if m == mode]
+            if points:
+                axes[1].plot(*zip(*sorted(points), strict=True), style, color=f"C{i}", label=f"{mode}, batch {batch}")
         for e in cells:
             if e["batch"] == batch and e["history"] is None:
                 axes[1].axhline(e["frame_ms_p50"], color=f"C{i}", ls=":", label=f"{e['memory']}, batch {batch}")
     axes[1].set(xlabel="frames of history", ylabel="ms a step (median)", title="Against history", ylim=(0, None))
     for mode, length in dict.fromkeys((e["memory"], e["history"]) for e in cells):
-        line = [(e["batch"], e["fps"]) for e in cells if (e["memory"], e["history"]) == (mode, length)]
-        axes[2].plot(*zip(*sorted(line), strict=True), "o-", label=mode + (f", {length} frames" if length else ""))
+        rates = [(e["batch"], e["fps"]) for e in cells if (e["memory"], e["history"]) == (mode, length)]
+        axes[2].plot(*zip(*sorted(rates), strict=True), "o-", label=mode + (f", {length} frames" if length else ""))
     axes[2].set(xlabel="worlds at the same time", ylabel="frames/s", title="Against batch", ylim=(0, None))
     for ax in axes:
         if ax.get_legend_handles_labels()[0]:

@@ -19,7 +19,7 @@ def frame_flops(world: World) -> int:
     such as a norm, is not counted.
     """
     c, k = world.generator.config, world.codec.config
-    d, n, seen = c.dim, c.tokens, int(world.cache.used.max()) * c.tokens
+    d, n, seen = c.dim, c.tokens, world.cache.tokens_in_view
     attention = 2 * n * (seen + n) * d
     tokens = n * (2 * c.channels * d + c.depth * (4 + 2 * c.mlp) * d * d) + c.depth * attention
     waves = world.generator.level.enter.in_features
@@ -29,21 +29,22 @@ def frame_flops(world: World) -> int:
     if world.codec.deblock is not None:
         pixels = k.height * k.width // 4
         decode += pixels * sum(m.weight.numel() for m in world.codec.deblock.modules() if isinstance(m, nn.Conv2d))
-    return 2 * world.batch * ((world.steps + 1) * (tokens + conditioning) + decode)
+    passes = world.steps + 1 + (world.mode == "mag")  # folding T frames every T frames is about one more
+    return 2 * world.batch * (passes * (tokens + conditioning) + decode)
 
 
 def history_bytes(world: World) -> int:
     """Bytes that a frame of one world takes in the cache."""
     c = world.generator.config
-    slots = world.cache.keys.shape[3] / c.tokens
+    slots = world.cache.keys.shape[3] / c.tokens  # of which a hot block is a part
     return round(world.cache.bytes / world.batch / slots)
 
 
 def frame_bytes(world: World) -> int:
     """Bytes that one frame must read: weights and the history in view in every pass, commit included."""
     weights = sum(p.numel() * p.element_size() for p in world.generator.parameters())
-    history = int(world.cache.used.max()) * history_bytes(world) * world.batch
-    return (world.steps + 1) * (weights + history)
+    history = world.cache.tokens_in_view / world.generator.config.tokens * history_bytes(world) * world.batch
+    return round((world.steps + 1) * (weights + history))
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:

@@ -12,7 +12,7 @@ import pygame
 
 from engine.errors import UserError
 from engine.game import menu as menus
-from engine.game.game import MODES, STEPS, Game
+from engine.game.game import STEPS, Game
 from engine.video import save_picture
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ class Commands:
 
     def next_mode(self, way: int = 1) -> None:
         def switch(game: Game) -> None:
-            mode = _after(MODES, game.world.stats()["mode"], way)
+            stats = game.world.stats()
+            mode = _after(stats["modes"], stats["mode"], way)
             game.set_mode(mode)
             self.window.say(f"memory: {mode}")
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from engine.actions import encode
 from engine.errors import UserError, unknown
+from engine.game.revisit import RevisitMeter
 
-MODES = ("window", "full")
 STEPS = (1, 2, 4)
 # Rewinding goes back in strides of 4 frames, at most 120 of them, and holds no more than about 256 MiB. Where
 # that is not even 8 moments of a large memory, none is kept: copying it so often would make the game stutter.
@@ -65,6 +65,7 @@ class Game:
         self.start = choose_start(self.starts, seed, start)
         self.index = 0  # frames since the start
         self.frame = self.starts[self.start]  # what is shown
+        self.meter = RevisitMeter()
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
 
@@ -82,6 +83,7 @@ class Game:
         self.frame = self.world.reset(self.seed, picture[None, None], None)[0]
         self.index = 0
         self._past.clear()
+        self.meter.forget()
         self._remember()
         return self.frame
 
@@ -94,6 +96,7 @@ class Game:
     def commit(self) -> None:
         """Write the frame that was drawn into the world's memory."""
         self.world.commit()
+        self.meter.see(self.world.stats().get("pose"), self.frame, self.index)
         if self.index % REWIND_STRIDE == 0:
             self._remember()
 
@@ -122,8 +125,12 @@ class Game:
             return None
         return self._return_to(self._past[-1])
 
+    def stats(self) -> dict[str, Any]:
+        """The world's, and "revisit": a `Revisit` where an old view has come back, else None."""
+        return {**self.world.stats(), "revisit": self.meter.last}
+
     def set_mode(self, mode: str) -> None:
-        """Switch the memory mode, one of `MODES`; moments to go back to are then continued in it, too."""
+        """Switch the memory mode, one of the world's; moments to go back to are then continued in it, too."""
         self.world.set_mode(mode)
 
     def _now(self) -> _Moment:
@@ -145,6 +152,7 @@ class Game:
         if self.world.stats()["mode"] != mode:
             self.world.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
+        self.meter.forget(after=moment.index)
         return self.frame
 
 

@@ -36,6 +36,7 @@ def size_text(count: float) -> str:
 def lines(shown: Shown, *, rate: float, latency_ms: float | None, held: Sequence[str]) -> list[tuple[str, str, Colour]]:
     """The panel's rows: what, how much, and the colour of that. `held` are the keys that are down now."""
     stats: dict[str, Any] = shown.stats
+    revisit = stats.get("revisit")
     kept = [f"{stats[name]} {name}" for name in ("hot", "cold", "gone") if stats.get(name)]
     used = " + ".join(button.replace("_", " ") for button in shown.taken.buttons)
     return [
@@ -43,6 +44,7 @@ def lines(shown: Shown, *, rate: float, latency_ms: float | None, held: Sequence
         ("key to pixels", "-" if latency_ms is None else f"{latency_ms:.0f} ms", TEXT),
         ("memory", f"{stats.get('mode', '?')}, {size_text(stats.get('memory_bytes', 0))}", TEXT),
         ("frames", ", ".join(kept) or "0 hot", TEXT),
+        ("revisit", "-" if revisit is None else f"{revisit.psnr:.1f} dB, as {revisit.age} frames ago", TEXT),
         ("steps", str(stats.get("steps", "?")), TEXT),
         ("start", f"{shown.start}, seed {shown.seed}, frame {shown.index}", TEXT),
         ("keys", " ".join(map(key_label, held)) or "-", ACCENT if held else FAINT),

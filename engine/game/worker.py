@@ -172,7 +172,7 @@ class Worker:
                 video.prepare()
                 if not self._stop:
                     first = game.restart()
-                    self._stats = game.world.stats()
+                    self._stats = game.stats()
                     self._show(game, first)
                     self.ready = True
                     self._play(game)
@@ -207,7 +207,7 @@ class Worker:
                 self.timings.interrupt()
                 past = game.rewind()
                 if past is not None:
-                    self._stats = game.world.stats()
+                    self._stats = game.stats()
                     self._show(game, past)
                 elif not self._period:
                     time.sleep(0.01)  # the past has ended; do not spin until the key is released
@@ -227,7 +227,7 @@ class Worker:
             taken = replace(taken, buttons=tuple(b for b in game.world.buttons if b in wanted))
         self._show(game, game.render(taken.buttons), began, taken)
         game.commit()
-        self._stats = game.world.stats()
+        self._stats = game.stats()
         self.timings.frame(began, time.perf_counter())
         if self._limit is not None and self.timings.frames >= self._limit:
             self.finished = True
@@ -240,7 +240,7 @@ class Worker:
         except UserError as error:
             self._say(str(error))
             return
-        self._stats = game.world.stats()
+        self._stats = game.stats()
         if frame is not None:
             self._show(game, frame)
             return

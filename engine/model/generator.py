@@ -127,9 +127,9 @@ class Generator(nn.Module):
         bearings, lengths = odometry.pairs(self.config.head_dim)
         return bearings + 2 * lengths if self.config.motion else 0
 
-    def rotation(self, pose: Tensor) -> Rotation:
-        """Where the tokens of frames with poses (B, F, 3) stand."""
-        moving, dtype = self._moving_pairs(), self.enter.weight.dtype
+    def rotation(self, pose: Tensor, dtype: torch.dtype | None = None) -> Rotation:
+        """Where the tokens of frames with poses (B, F, 3) stand; `dtype` is the weights' own by default."""
+        moving, dtype = self._moving_pairs(), dtype or self.enter.weight.dtype
         cos, sin = (x.to(dtype).expand(*pose.shape[:2], -1, -1) for x in (self.place_cos, self.place_sin))
         if moving:
             columns = self.columns.to(pose.device)

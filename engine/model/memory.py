@@ -7,6 +7,7 @@ learned tokens (`registers`), are kept. They take the place of the block's frame
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -167,7 +168,7 @@ def new_delta(generator: Generator, rank: int, random: torch.Generator | None = 
     return factors
 
 
-def with_delta(weights: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_delta(weights: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The generator's weights by name, changed by the factors of `new_delta`: W + B A."""
     changed = dict(weights)
     for key, a in factors.items():

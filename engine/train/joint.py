@@ -7,6 +7,7 @@ away, so that nothing but memory can explain what is seen (`--returns`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class JointStage(MemoryStage):
     """Trains both models."""
 
     name = "joint"
+    args: Args
 
     def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
         memory = self._new_memory(generator)
@@ -51,7 +53,7 @@ class JointStage(MemoryStage):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "blocks": self.args.blocks, "folded_share": self.args.folded_share}
 
-    def folded(self, blocks: Clip, weights: dict[str, dict[str, Tensor]]) -> tuple[Folded, Tensor]:
+    def folded(self, blocks: Clip, weights: Mapping[str, Mapping[str, Tensor]]) -> tuple[Folded, Tensor]:
         """Fold a batch's blocks: per layer keys and values (B, heads, M * R, head_dim), and positions (B, M * R)."""
         own = self._memory_weights(weights["memory"], weights["generator"])
         found = functional_call(self.part.memory, own, (blocks.latents, blocks.actions, blocks.pose))

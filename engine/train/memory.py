@@ -6,6 +6,7 @@ it again from noise, seeing nothing but the fold.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,16 @@ class MemoryWeights(nn.Module):
     def __init__(self, config: MemoryConfig, generator: Generator, seed: int) -> None:
         super().__init__()
         self.memory = Memory(config, generator.config).start_from(generator)
-        own = dict(self.memory.named_parameters())
+        own: dict[str, Tensor] = dict(self.memory.named_parameters())
         if config.rank:
             own = new_delta(generator, config.rank, torch.Generator().manual_seed(seed))
             own["registers"] = self.memory.registers
         self.own = {name: p.detach().clone() for name, p in own.items()}
         self.memory.requires_grad_(False)
 
-    def weights(self, own: dict[str, Tensor], generator: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    def weights(
+        self, own: Mapping[str, Tensor], generator: Mapping[str, Tensor], dtype: torch.dtype
+    ) -> dict[str, Tensor]:
         """Weights of the memory model in the compute dtype, from what is trained and the generator's weights."""
         if not self.memory.config.rank:
             return {name: p.to(dtype) for name, p in own.items()}
@@ -116,10 +119,10 @@ class MemoryStage(GeneratorStage):
         c = self.memory_config
         return {"block": c.block, "readout": c.readout, "registers": c.registers, "rank": c.rank}
 
-    def _memory_weights(self, own: dict[str, Tensor], generator: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _memory_weights(self, own: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.part.weights(own, generator, self.dtype)
 
-    def _unfold(self, own: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+    def _unfold(self, own: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         weights = self._memory_weights(own, dict(self.model.named_parameters()))
         named = {f"memory.{name}": p for name, p in weights.items()}
         return functional_call(self.unfolding, named, inputs).float()
@@ -182,7 +185,8 @@ class MemoryStage(GeneratorStage):
     def parts(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         config, tensors = super().parts()
         config["memory"] = asdict(self.memory_config)
-        return config, {**tensors, "memory": {name: p.half() for name, p in self.ema["memory"].items()}}
+        memory = {name: p.half() for name, p in self.ema.get("memory", {}).items()}
+        return config, {**tensors, "memory": memory}
 
 
 def run(args: Args) -> None:

@@ -94,6 +94,7 @@ class FakeWorld:
             "cold": 0,
             "gone": max(0, self.time - 13),
             "mode": self.mode,
+            "modes": ("window", "full"),
             "steps": self.steps,
         }
 

@@ -133,8 +133,8 @@ class ClipSampler:
         begin, end = data.start[:-1], data.start[1:]
         self.start_of = np.repeat(begin, end - begin)  # of each frame, its episode's first
         self.left_before = np.arange(len(data)) - self.start_of
-        left = np.repeat(end, end - begin) - np.arange(len(data))
-        self.firsts = np.flatnonzero(left >= length)  # frames that a clip can begin at
+        self.left = np.repeat(end, end - begin) - np.arange(len(data))
+        self.firsts = np.flatnonzero(self.left >= length)  # frames that a clip can begin at
         if not len(self.firsts):
             raise UserError(f"no episode is {length} frames long; collect longer ones")
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
@@ -180,8 +180,12 @@ class ClipSampler:
             rest = frames[np.argsort(-score)[: old - sink]]
         return np.sort(np.concatenate((begin + np.arange(sink), rest)))
 
-    def with_blocks(self, size: int, seed: int, step: int, most: int, block: int, sink: int) -> tuple[Clip, Clip]:
+    def with_blocks(
+        self, size: int, seed: int, step: int, most: int, block: int, sink: int, length: int | None = None
+    ) -> tuple[Clip, Clip]:
         """Clips whose old frames are the sink, and up to `most` blocks of `block` frames that memory folds.
+
+        length: consecutive frames, the sampler's own by default, fewer where no episode is as long.
 
         Blocks begin where the sink ends, as in play, and those with the nearest view are chosen. Returns the clips
         and the blocks, (B * M, block) of them, as a `Clip` whose position is that of the folded tokens, (B, M).
@@ -190,18 +194,20 @@ class ClipSampler:
         count = int(rng.integers(1, most + 1))
         count = min(count, int((self.left_before - sink).max()) // block)
         enough = sink + block * count
-        pool = self.firsts[self.left_before[self.firsts] >= enough]
+        early = self.firsts[self.left_before[self.firsts] >= enough]
+        length = min(length or self.length, int(self.left[early].max(initial=self.length)))
+        pool = early[self.left[early] >= length]
         if not count or not len(pool):
             raise UserError(
                 f"no episode is long enough for clips with a block of {block} frames before; collect longer ones"
             )
         first = rng.choice(pool, size)
-        returns = self.returns[self.left_before[self.returns] >= enough]
+        returns = self.returns[(self.left_before[self.returns] >= enough) & (self.left[self.returns] >= length)]
         if len(returns):
             first = np.where(rng.random(size) < self.share_of_returns, rng.choice(returns, size), first)
         begin = self.start_of[first]
         sinks = begin[:, None] + np.arange(sink)
-        index = np.concatenate((sinks, first[:, None] + np.arange(self.length)), 1)
+        index = np.concatenate((sinks, first[:, None] + np.arange(length)), 1)
         chosen = []
         for b, f in zip(begin, first, strict=True):
             ends = np.arange(b + sink + block - 1, f, block)

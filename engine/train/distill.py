@@ -28,6 +28,9 @@ from engine.train.generator import run as run_stage
 from engine.train.joint import Args as JointArgs
 from engine.train.joint import JointStage
 
+KEPT = 6
+"""Frames of a stretch that the next one begins with."""
+
 
 @dataclass
 class Args(JointArgs):
@@ -43,6 +46,8 @@ class Args(JointArgs):
     """Layers of the adversary, which begins as the generator's first ones."""
     penalty: float = 0.1
     """Weight of the adversary's own smoothness."""
+    stretches: int = 3
+    """Stretches of a clip's length, each from the last drawn frames of the one before, that a rollout may have."""
     alone: int = 50
     """Steps that the adversary learns before its pull begins."""
 
@@ -93,7 +98,12 @@ class DistillStage(JointStage):
 
     def settings(self) -> dict[str, Any]:
         a = self.args
-        return {**super().settings(), "adversary": a.adversary, "adversary_depth": a.adversary_depth}
+        return {
+            **super().settings(),
+            "adversary": a.adversary,
+            "adversary_depth": a.adversary_depth,
+            "stretches": a.stretches,
+        }
 
     def _judge(self, latents: Tensor, clip: Clip) -> Tensor:
         weights = {n: p.to(self.dtype) for n, p in self.critic.named_parameters()}
@@ -151,41 +161,65 @@ class DistillStage(JointStage):
             taken.append(last)
         return torch.cat(drawn, 1), torch.cat(taken, 1)
 
+    def _play(
+        self, clip: Clip, levels: list[float], random: torch.Generator, folded: Folded | None, position: Tensor | None
+    ) -> tuple[Clip, Tensor, Tensor, int]:
+        """Roll out a clip, stretch by stretch where it is long, each from the last frames of the one before.
+
+        Returns the last stretch as a clip, its latents as played (B, L, N, C), what the last pass took in, and how
+        many of its frames were there before: 1 to 4 real ones, or `KEPT` that were drawn.
+        """
+        c = self.model.config
+        real = 1 + int(4 * float(torch.rand(1, generator=random)) ** 2)
+        stretches = 1 + (clip.latents.shape[1] - clip.old - c.clip) // (c.clip - KEPT)
+        played = 1 + int(stretches * float(torch.rand(1, generator=random)))
+        before: Tensor | None = None
+        for i in range(played):
+            first = clip.old + i * (c.clip - KEPT)
+            part = stretch(clip, first, c.clip)
+            if before is not None:
+                real = KEPT
+                begun = torch.cat((part.latents[:, : clip.old], before), 1)
+                part = replace(part, latents=torch.cat((begun, part.latents[:, clip.old + KEPT :]), 1))
+            shape = (len(part.latents), c.clip, *part.latents.shape[2:])
+            noise = torch.randn(shape, generator=random).to(self.device)
+            own, taken = self.roll_out(part, real, levels, noise, folded, position)
+            before = own[:, -KEPT:]
+        return stretch(clip, first, c.clip), own, taken, real
+
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """A value whose gradient is the pull of the true frame and of the adversary; the adversary's step, too."""
         args = self.args
         random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank + 9)
-        clip, blocks = self.batch(step, rank, random)
+        longest = self.model.config.clip + (args.stretches - 1) * (self.model.config.clip - KEPT)
+        clip, blocks = self.batch(step, rank, random, longest)
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():
             folded, position = (None, None) if blocks is None else self.folded(blocks, weights)
-        length = clip.latents.shape[1] - clip.old
-        real = 1 + int(4 * float(torch.rand(1, generator=random)) ** 2)
         steps = (1, 2, 2, 2, 4)[int(5 * float(torch.rand(1, generator=random)))]
         levels = denoising_step_list(steps)
-        shape = (len(clip.latents), length, *clip.latents.shape[2:])
-        noise = torch.randn(shape, generator=random).to(self.device)
-        own, taken = self.roll_out(clip, real, levels, noise, folded, position)
+        clip, own, taken, real = self._play(clip, levels, random, folded, position)
+        length, shape = own.shape[1], own.shape
         context = torch.cat((clip.latents[:, : clip.old], own), 1)
         clean = torch.zeros(context.shape[:2], device=self.device)
         level = torch.full(own.shape[:2], levels[-1], device=self.device)
         extra = () if folded is None else (folded, position)
         drawn = self._predict(clip, context, clean, taken, level, *extra)[:, real:]
         target = clip.latents[:, clip.old + real :]
-        seen = torch.cat((clip.latents[:, : clip.old + real], drawn), 1)
+        seen = torch.cat((context[:, : clip.old + real], drawn), 1)
         judged, gap = self._train_critic(seen.detach(), clip, real, random)
         leaf = drawn.detach().requires_grad_(True)
         error = (leaf - target).square().mean()
         (pull,) = torch.autograd.grad(error, leaf)
         if args.adversary and step >= args.alone:
-            fake = torch.cat((seen[:, : clip.old + real].detach(), leaf), 1)
+            fake = torch.cat((context[:, : clip.old + real], leaf), 1)
             score = self._judge(fake, clip)[:, clip.old + real :]
             (other,) = torch.autograd.grad(F.softplus(judged[:, clip.old + real :] - score).mean(), leaf)
             pull = pull + args.adversary * other * (pull.norm() / other.norm().clamp_min(1e-12))
         self.state["frames"] += shape[0] * length * self.processes
         # Its gradient by `drawn` is `pull`; its value is the error.
         value = (drawn * pull).sum()
-        return value - value.detach() + error.detach(), {"error": float(error), "judged": gap}
+        return value - value.detach() + error.detach(), {"error": float(error.detach()), "judged": gap}
 
     def _train_critic(self, seen: Tensor, clip: Clip, real: int, random: torch.Generator) -> tuple[Tensor, float]:
         """One step of the adversary; returns how it judges the true frames (B, F, N), and by how much they win."""
@@ -260,6 +294,14 @@ class DistillStage(JointStage):
             f"held-out rollouts in 2 passes: {scores['rollout_psnr']:.2f} dB over 12 frames, {scores['next_psnr']:.2f}"
             f" on the first, sharpness {scores['sharpness']:.2f} of the real frames'"
         )
+
+
+def stretch(clip: Clip, first: int, length: int) -> Clip:
+    """A clip's old frames, and `length` of its consecutive ones from `first` on, with positions from there."""
+    pick = [*range(clip.old), *range(first, first + length)]
+    parts = {name: getattr(clip, name)[:, pick] for name in ("latents", "actions", "pose")}
+    position = torch.cat((clip.position[:, : clip.old], clip.position[:, clip.old : clip.old + length]), 1)
+    return replace(clip, **parts, position=position)
 
 
 def sharpness(frames: Tensor) -> float:

@@ -65,8 +65,10 @@ class JointStage(MemoryStage):
 
         return [(joined(k), joined(v)) for k, v in found], position
 
-    def batch(self, step: int, rank: int, random: torch.Generator) -> tuple[Clip, Clip | None]:
-        """A batch of clips; with the blocks to fold, with old frames as they are, or with neither."""
+    def batch(
+        self, step: int, rank: int, random: torch.Generator, length: int | None = None
+    ) -> tuple[Clip, Clip | None]:
+        """A batch of clips; with the blocks to fold (and `length` frames), with old frames as they are, or neither."""
         args = self.args
         kind = float(torch.rand(1, generator=random))
         if kind < args.folded_share:

@@ -1,0 +1,138 @@
+"""Stages memory, joint and distill: each goes on from the last one's folder, in legs, and makes a world that plays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("vizdoom")
+
+from engine.config import load_world
+from engine.errors import UserError
+from engine.loading import open_world
+from engine.model import odometry
+from engine.train import codec as codec_stage
+from engine.train import collect, distill, joint
+from engine.train import generator as generator_stage
+from engine.train import memory as memory_stage
+from engine.train.dataset import ClipSampler, Latents
+
+WORLD = "doom-plain"
+STAGES: dict[str, Any] = {"memory": memory_stage, "joint": joint, "distill": distill}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    collect.run(collect.Args(WORLD, 900, folder, episode_length=60, frames_per_shard=300))
+    return folder
+
+
+def args(stage: str, data: Path, run: Path, init: Path, **options: Any) -> Any:
+    small = {"batch": 2, "threads": 1, "steps": 2} | options
+    return STAGES[stage].Args(data, run, world=WORLD, codec=init, init=init, **small)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of all stages after two steps each, every one begun from the one before."""
+    root = tmp_path_factory.mktemp("runs")
+    codec_stage.run(codec_stage.Args(data, root / "codec", world=WORLD, steps=2, batch=4, threads=1))
+    first = generator_stage.Args(
+        data, root / "generator", world=WORLD, codec=root / "codec", batch=2, threads=1, steps=2
+    )
+    generator_stage.run(first)
+    last = root / "generator"
+    for name, stage in STAGES.items():
+        stage.run(args(name, data, root / name, last, **({"alone": 0} if name == "distill" else {})))
+        last = root / name
+    return {name: root / name for name in ("codec", "generator", *STAGES)}
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_stage_s_folder_is_a_world_that_plays_in_all_modes(trained: dict[str, Path], stage: str) -> None:
+    world = open_world(load_world(WORLD), checkpoint=trained[stage], threads=1)
+    assert world.mode == "mag" and world.modes == ("window", "full", "mag")
+    world.reset(0, np.full((1, 1, 48, 64, 3), 90, np.uint8))
+    for mode in ("mag", "window", "mag", "full", "mag"):
+        world.set_mode(mode)
+        for _ in range(8):
+            frame = world.step(np.array([1, 0, 1, 0, 0, 0], np.uint8))
+    assert frame.shape == (1, 48, 64, 3)
+    stats = world.stats()
+    assert stats["frames"] == 41 and stats["hot"] + stats["cold"] + stats["gone"] == 41
+    assert stats["gone"] <= 8  # what the window lost while it was the mode
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], tmp_path: Path, stage: str) -> None:
+    before = trained[["generator", *STAGES][list(STAGES).index(stage)]]
+    options = {"alone": 0} if stage == "distill" else {}
+    for run, steps in (("whole", 3), ("legs", 1), ("legs", 3)):
+        STAGES[stage].run(args(stage, data, tmp_path / run, before, steps=steps, **options))
+    one, two = ((tmp_path / run / f"{stage}-losses.csv").read_text() for run in ("whole", "legs"))
+    assert one == two and len(one.splitlines()) == 3
+
+
+def test_a_low_rank_memory_and_registers_are_stored_small_and_play(
+    data: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"block": 4, "readout": "registers", "registers": 5, "rank": 4, "budget": 20}
+    memory_stage.run(args("memory", data, tmp_path, trained["generator"], **options))
+    sizes = {path.name.partition("-")[0]: path.stat().st_size for path in tmp_path.glob("*.safetensors")}
+    assert sizes["memory"] < sizes["generator"] / 8
+    joint.run(args("joint", data, tmp_path / "joint", tmp_path, **options))
+    world = open_world(load_world(WORLD), checkpoint=tmp_path / "joint", threads=1)
+    world.reset(0, np.full((1, 1, 48, 64, 3), 90, np.uint8))
+    for _ in range(40):
+        world.step(np.array([1, 0, 0, 0, 0, 0], np.uint8))
+    assert world.stats()["hot"] > 30 and world.cache.hot.shape == (1, 4)
+
+
+def test_what_makes_no_sense_is_one_line(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
+    for options, message in (
+        ({"block": 0}, "block must be from 1 to 64"),
+        ({"block": 14}, "--block must be at most 13"),
+        ({"readout": "mean"}, "readout must be one of last-frame, registers"),
+        ({"registers": 3}, "makes no sense"),
+    ):
+        with pytest.raises(UserError, match=message):
+            memory_stage.run(args("memory", data, tmp_path / "run", trained["generator"], **options))
+    with pytest.raises(UserError, match="ask for the same"):
+        joint.run(args("joint", data, tmp_path / "other", trained["memory"], block=4))
+    with pytest.raises(UserError, match="smaller than one folded block"):
+        open_world(load_world(WORLD), checkpoint=trained["joint"], threads=1, memory_budget=5)
+    with pytest.raises(UserError, match="needs a checkpoint with a memory model"):
+        open_world(load_world(WORLD), checkpoint=trained["generator"], threads=1, memory="mag")
+
+
+def test_clips_that_begin_with_a_return_have_an_old_frame_of_the_same_view() -> None:
+    turns = np.zeros((120, 2), np.uint8)
+    turns[:, 1] = 1  # turns on the spot: every view comes back after 24 frames
+    data = Latents(torch.zeros(120, 1, 1), torch.from_numpy(turns), np.array([0, 120]))
+    sampler = ClipSampler(data, 5, 4, 20, ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0)), returns=1.0)
+    assert sampler.returns.min() >= 24
+    near = 0
+    for step in range(30):
+        clip = sampler.batch(8, 0, step)
+        for i in range(8 if clip.old else 0):
+            views = odometry.cost(clip.pose[i, : clip.old].numpy(), clip.pose[i, clip.old :, None].numpy())
+            near += views.min() < 0.4
+    assert near > 0.5 * 30 * 8 * 0.8
+    clip, blocks = sampler.with_blocks(8, 0, 0, 3, 4, 2)
+    assert clip.old == 2 and blocks.latents.shape[1] == 4 and blocks.position.shape[0] == 8
+    assert (np.diff(blocks.pose[:, :, 2].numpy(), axis=1) > 0).all()
+
+
+def test_dead_reckoning_follows_turns_and_steps() -> None:
+    motion = ((1.0, 0.0, 0.0), (0.0, 0.0, 90.0))
+    actions = np.array([[1, 1], [1, 0], [0, 1], [1, 0], [1, 0], [1, 0]], np.uint8)
+    poses = odometry.integrate(actions, [0, 4], motion)
+    np.testing.assert_allclose(poses[:4], [[0, 0, 0], [1, 0, 0], [1, 0, np.pi / 2], [1, 1, np.pi / 2]], atol=1e-12)
+    np.testing.assert_allclose(poses[4:], [[0, 0, 0], [1, 0, 0]], atol=1e-12)
+    pose = np.zeros(3)
+    for action in actions[1:4]:
+        pose = odometry.advance(pose, action, motion)
+    np.testing.assert_allclose(pose, poses[3], atol=1e-12)

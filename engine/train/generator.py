@@ -98,10 +98,12 @@ class GeneratorStage:
         named = [item for own in self.trained.values() for item in own.items()]
         matrices = [p for name, p in named if _is_matrix(name)]
         rest = [p for name, p in named if not _is_matrix(name)]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if matrices:
+            decay = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+            self.optimizers.append(torch.optim.Muon(matrices, lr=args.lr, **decay))
+        if rest:
+            self.optimizers.append(torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0))
         self.state: dict[str, Any] = {
             "settings": {
                 "world": config.name,

@@ -43,6 +43,8 @@ class Common:
     """Clips (or frames) in a batch, per process."""
     lr: float = 2e-3
     """Peak learning rate."""
+    warmup: int = 200
+    """Steps over which the learning rate rises to its peak."""
     cooldown: int = 0
     """Let the learning rate fall to zero over this many steps from here, then stop."""
     validate_every: int = 500
@@ -76,7 +78,7 @@ class Stage(Protocol):
 
 def check_options(options: Common) -> None:
     """Raise UserError where a number makes no sense."""
-    for name in ("minutes", "batch", "lr", "validate_every"):
+    for name in ("minutes", "batch", "lr", "validate_every", "warmup"):
         if not getattr(options, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(options, name)}")
     if options.steps is not None and options.steps < 1:
@@ -214,7 +216,7 @@ def train(stage: Stage, options: Common, rank: int, size: int) -> int:
         while step < last and not _should_stop(
             interrupts.came or time.monotonic() - began > options.minutes * 60, size
         ):
-            rate = learning_rate(step, options.lr, 200, tuple(cooldown) if cooldown else None)
+            rate = learning_rate(step, options.lr, options.warmup, tuple(cooldown) if cooldown else None)
             for optimizer in stage.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate

@@ -100,8 +100,8 @@ class GeneratorStage:
         rest = [p for name, p in named if not _is_matrix(name)]
         self.optimizers: list[torch.optim.Optimizer] = []
         if matrices:
-            decay = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
-            self.optimizers.append(torch.optim.Muon(matrices, lr=args.lr, **decay))
+            muon = torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+            self.optimizers.append(muon)
         if rest:
             self.optimizers.append(torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0))
         self.state: dict[str, Any] = {

@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train codec": ("engine.train.codec", "learn the frame <-> latent codec from collected frames"),
     "train generator": ("engine.train.generator", "learn to draw the next frame, in resumable legs"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
+    "bench revisit": ("engine.bench.revisit", "leave places and come back: does it remember them?"),
+    "bench magbench": ("engine.bench.magbench", "score any system's videos by the paper's MAG-Bench files"),
     "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
     "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
 }

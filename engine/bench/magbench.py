@@ -226,7 +226,10 @@ def run(args: Args) -> None:
     """Score all videos, print a table, write the JSON. Raises UserError."""
     clips = check(args)
     report.check_outputs(args.json)
-    rows = [compared(clip, args) for clip in tqdm(clips, desc="videos", unit="video")]
+    rows = []
+    with tqdm(clips, desc="videos", unit="video") as bar:  # closed before an error is printed
+        for clip in bar:
+            rows.append(compared(clip, args))
     names = [f"{name}{suffix}" for suffix in ("", "_matched") for name in ("psnr", "ssim", "flip")]
     spans = {name: interval(np.array([row[name] for row in rows])) for name in names}
     notes = ["lpips is not measured: its weights are not at hand; matched scores take the nearest frame by PSNR"]

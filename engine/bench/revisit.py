@@ -216,6 +216,8 @@ def run(args: Args) -> None:
     config = fitted(load_world(args.world), args.checkpoint)
     check_source(config, choice.tasks)
     plot = report.beside(args.json, args.plot)
+    if plot is not None and args.sheet is not None and plot.resolve() == args.sheet.resolve():
+        raise UserError(f"{plot} is named for the plot and for the sheet; the plot goes beside the JSON: choose --plot")
     report.check_outputs(args.json, plot, args.video, args.sheet)
     if args.video is not None:
         check_path(args.video, (".mp4", ".gif"))

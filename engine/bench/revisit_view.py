@@ -84,6 +84,8 @@ def draw(path: Path, cells: Sequence[dict[str, Any]]) -> None:
                 best = sorted((row["gap"], row[f"{name}_codec"]) for row in some)
                 ax.plot(*zip(*best, strict=True), "--", color="tab:green", label="codec")
             ax.set_xscale("log", base=2)
+            gaps = sorted({row["gap"] for row in some})
+            ax.set_xticks(gaps, [str(gap) for gap in gaps])
             ax.set(xlabel="gap, frames", ylabel={"psnr": "PSNR, dB", "flip": "FLIP"}[name])
         axes[i].set_title(f"{task}, {history} history", fontsize="medium")
         axes[i].legend(fontsize="x-small")

@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train joint": ("engine.train.joint", "learn to draw from folded history, generator and memory together"),
     "train distill": ("engine.train.distill", "learn to draw well in few passes, on its own rollouts"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
+    "bench revisit": ("engine.bench.revisit", "leave places and come back: does it remember them?"),
+    "bench magbench": ("engine.bench.magbench", "score any system's videos by the paper's MAG-Bench files"),
     "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
     "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
 }

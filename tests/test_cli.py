@@ -84,7 +84,7 @@ def test_a_wrong_option_ends_with_status_2(fake, capsys, arguments: list[str]) -
         (["--quick"], "error: unknown command '--quick'; known: collect, starts, train, bench, worlds"),
         (["train"], "error: train: expected codec or generator after it"),
         (["train", "codek"], "error: train: expected codec or generator, not 'codek'; nearest: 'codec'"),
-        (["bench", "--steps"], "error: bench: expected quality or speed, not '--steps'"),
+        (["bench", "--steps"], "error: bench: expected quality or revisit or magbench or speed, not '--steps'"),
     ],
 )
 def test_an_unknown_command_names_the_nearest(capsys, arguments: list[str], message: str) -> None:

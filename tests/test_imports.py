@@ -61,6 +61,11 @@ RULES = {
         "gymnasium numpy torch tqdm tyro",
         lazy="matplotlib torchmetrics flip_evaluator",
     ),
+    "engine.bench.magbench": rule("engine.bench engine.runtime engine.checkpoint", "numpy torch tqdm tyro", "imageio"),
+    "engine.bench.revisit": rule(
+        "engine.bench engine.model engine.world engine.loading engine.sources engine.video", "numpy tqdm tyro"
+    ),
+    "engine.bench.revisit_view": rule("engine.bench engine.train.pictures engine.video", "numpy"),
 }
 
 

@@ -40,6 +40,18 @@ def psnr(a: Frames, b: Frames) -> np.ndarray:
     return (10 * torch.log10(255.0**2 / error)).numpy().astype(np.float64)
 
 
+def psnr_table(a: Frames, b: Frames) -> np.ndarray:
+    """PSNR of each picture of `a` (n, H, W, 3) against each of `b` (m, H, W, 3): (n, m), in dB, at most `BEST_PSNR`."""
+    one, two = _pictures(a).flatten(1), _pictures(b).flatten(1)
+    if one.shape[1] != two.shape[1]:
+        raise ValueError(f"metrics: pictures of unequal sizes, {one.shape[1]} and {two.shape[1]} numbers")
+    error = one.new_zeros((len(one), len(two)), dtype=torch.float64)
+    for x, y in zip(one.split(65536, 1), two.split(65536, 1), strict=True):  # in float64 whole numbers are exact
+        x, y = x.double(), y.double()
+        error += x.square().sum(1)[:, None] - 2 * (x @ y.T) + y.square().sum(1)
+    return (10 * torch.log10(255.0**2 / (error / one.shape[1]).clamp_min(1e-3))).numpy()
+
+
 def ssim(a: Frames, b: Frames) -> np.ndarray:
     """Structural similarity of each picture, (n,), 1 for equal ones (Wang et al. 2004; Gaussian window of 11)."""
     try:

@@ -94,14 +94,14 @@ def save_json(path: Path, values: Mapping[str, Any]) -> None:
     replace_file(path, (text + "\n").encode("utf-8"))
 
 
-def figure(columns: int, *, width: float = 5.0, height: float = 3.4) -> tuple[Figure, list[Any]]:
-    """Make a figure with `columns` axes side by side; no window is ever opened."""
+def figure(columns: int, rows: int = 1, *, width: float = 5.0, height: float = 3.4) -> tuple[Figure, list[Any]]:
+    """Make a figure with `columns` axes side by side in each of `rows`, row by row; no window is ever opened."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(columns * width, height), layout="constrained")
+    made = Figure(figsize=(columns * width, rows * height), layout="constrained")
     FigureCanvasAgg(made)
-    axes = [made.add_subplot(1, columns, i + 1) for i in range(columns)]
+    axes = [made.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
     for ax in axes:
         ax.grid(alpha=0.3)
     return made, axes

@@ -135,6 +135,12 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         x, y = self._variables()[:2]
         return doom_route.tour(self.plan, (float(x), float(y)), rng)
 
+    def clear(self, points: np.ndarray) -> np.ndarray:
+        """Say where the player would stand without touching a wall: points (n, 2) in map units -> bool (n,)."""
+        if self.plan is None:
+            raise UserError("the Doom source is closed or was not reset; call reset() first")
+        return doom_route.clear(self.plan, points)
+
     def _act(self, command: list[float], tics: int) -> None:
         try:
             self._game.make_action(command, tics)

@@ -7,6 +7,22 @@ import numpy as np
 from engine.sources.doom_plan import TILE, MapPlan, Room
 
 FAR = 1 << 20
+BODY = 17.0
+"""Half the player's width in map units, and one unit more."""
+
+
+def clear(plan: MapPlan, points: np.ndarray) -> np.ndarray:
+    """Say at which points (n, 2), in map units, the player touches neither rock nor a prop: bool (n,)."""
+    free = plan.tiles >= 0
+    for x, y, _ in plan.props:
+        free[y, x] = False
+    free = np.pad(free, 1)  # tile (x, y) is free[y + 1, x + 1]; what lies outside is rock
+    low = np.floor((np.asarray(points, np.float64) - BODY) / TILE).astype(int) + 1
+    high = np.floor((np.asarray(points, np.float64) + BODY) / TILE).astype(int) + 1
+    top = free.shape[1] - 1, free.shape[0] - 1
+    low, high = np.clip(low, 0, top), np.clip(high, 0, top)
+    corners = (free[y, x] for x in (low[:, 0], high[:, 0]) for y in (low[:, 1], high[:, 1]))
+    return np.logical_and.reduce(list(corners))
 
 
 def distances(free: np.ndarray, goal: tuple[int, int]) -> np.ndarray:

@@ -57,7 +57,7 @@ class Scroll(gym.Env[Any, Any]):
         return np.roll(self.picture, (int(self.place) // 3, self.angle // 15 * 4), (0, 1))[:48, :64]
 
 
-def write_world(folder: Path, ends: int = 100_000) -> Path:
+def write_world(folder: Path, ends: int = 100_000, source: str = NAME, buttons: tuple[str, ...] = BUTTONS) -> Path:
     """Write scroll.toml and a checkpoint of random weights; returns the TOML's path."""
     if NAME not in gym.registry:
         gym.register(NAME, entry_point="tests.bench.fake:Scroll", disable_env_checker=True, order_enforce=False)
@@ -66,13 +66,13 @@ def write_world(folder: Path, ends: int = 100_000) -> Path:
         codec = Codec(CodecConfig(48, 64, 16, 24, deblock=4))
         patches = torch.rand(2000, 768) * 2 - 1
         codec.fit(patches.T.cov(), patches.mean(0))
-        generator = Generator(GeneratorConfig(3, 4, 24, 4, dim=32, depth=2, heads=2, window=3, sink=1, clip=4, far=12))
+        generator = Generator(GeneratorConfig(3, 4, 24, len(buttons), 32, 2, heads=2, window=3, sink=1, clip=4, far=12))
         for p in generator.parameters():
             p.data.add_(torch.randn_like(p) * 0.05)
     config = {
         "world": "scroll",
         "preset": "nano",
-        "buttons": list(BUTTONS),
+        "buttons": list(buttons),
         "codec": asdict(codec.config),
         "generator": asdict(generator.config),
         "notes": {"generator_steps": 0},
@@ -80,5 +80,5 @@ def write_world(folder: Path, ends: int = 100_000) -> Path:
     weights = {name: p.data for name, p in generator.named_parameters()}
     checkpoint.save(folder / "weights", config, {"codec": codec.state_dict(), "generator": weights})
     path = folder / "scroll.toml"
-    path.write_text(TOML.format(source=NAME, checkpoint=folder / "weights", buttons=list(BUTTONS), ends=ends))
+    path.write_text(TOML.format(source=source, checkpoint=folder / "weights", buttons=list(buttons), ends=ends))
     return path

@@ -56,6 +56,20 @@ def play(env, map_seed, steps=40):
     return np.array(frames)
 
 
+def test_where_the_player_stands_free_is_known_to_a_unit(env):
+    """Walk ahead until a wall stops the player: all places on the way are clear, the next one is not."""
+    _, pose = start(env, 5)
+    while True:
+        radians = np.radians(pose[3])
+        ahead = pose[:2] + STEP_LENGTH * np.array([np.cos(radians), np.sin(radians)])
+        before, (_, pose) = pose, press(env, "forward")
+        free = np.hypot(*(pose - before)[:2]) > 0.98 * STEP_LENGTH
+        assert env.clear(ahead[None]).tolist() == [free]
+        if not free:
+            break
+    assert env.clear(np.array([[-1e6, 0.0], [1e6, 1e6]])).tolist() == [False, False]
+
+
 def test_same_map_and_actions_give_same_frames_whatever_was_played_before(rich):
     first = play(rich, 11)
     play(rich, 12)

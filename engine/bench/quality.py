@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from engine.bench import quality_view as view
@@ -20,15 +19,16 @@ from engine.bench.drift import Drift, free_play
 from engine.bench.drift import summary as drift_summary
 from engine.bench.follow import follow, probe_for
 from engine.bench.metrics import has_flip, interval, mean_seen
+from engine.bench.opening import Options
 from engine.bench.rollout import SHOWN, Scores, compare, groups, moments
 from engine.bench.truth import pick_maps, play_episodes
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.loading import fitted, open_world
+from engine.loading import fitted
 from engine.model.cache import MODES
 from engine.sources.splits import SPLITS
 from engine.train.pictures import save_grid
-from engine.world import MAX_STEPS, World
+from engine.world import World
 
 COMMAND = "bench quality"
 SHEET_EPISODES = 4
@@ -37,13 +37,9 @@ LEAD_IN = 12
 
 
 @dataclass
-class Args:
+class Args(Options):
     """Compare a world with its simulator under the same actions, on maps that no training has seen."""
 
-    world: tyro.conf.Positional[str]
-    """World, or path of a world's TOML file."""
-    checkpoint: Path | None = None
-    """Folder of weights; the world's own by default."""
     episodes: int = 16
     """Test maps, one episode each."""
     frames: int = 128
@@ -51,9 +47,7 @@ class Args:
     history: int = 8
     """Real frames before them."""
     memory: str = "window"
-    """How the world remembers: window or full."""
-    steps: int | None = None
-    """Passes a frame; the checkpoint's own by default."""
+    """How the world remembers: window, full or mag."""
     drift_frames: int = 1000
     """Frames of the long walk; 0 leaves it out."""
     drift_worlds: int = 8
@@ -62,28 +56,17 @@ class Args:
     """Real frames that the probe learns from; 0 leaves action following out."""
     batch: int = 16
     """Episodes at the same time."""
-    seed: int = 0
-    """Picks the test maps, the walks and the noise."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    dtype: str = "auto"
-    """Number format: auto, fp32, bf16 or fp16."""
-    threads: int | None = None
-    """Threads of one operation."""
-    json: Path | None = None
-    """Write the figures here; the plot goes beside it."""
-    plot: Path | None = None
-    """Write the plot here, a PNG."""
     sheet: Path | None = None
     """Write real beside generated frames here, a PNG, and the long walk beside it, as NAME-drift.png."""
 
 
 def check(args: Args) -> None:
     """Raise UserError where an argument makes no sense."""
+    args.check_options()
     for name in ("episodes", "frames", "history", "drift_worlds", "batch"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
-    for name in ("drift_frames", "probe_frames", "seed"):
+    for name in ("drift_frames", "probe_frames"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(args, name)}")
     for name in ("episodes", "drift_worlds"):
@@ -94,22 +77,6 @@ def check(args: Args) -> None:
             )
     if args.memory not in MODES:
         raise UserError(unknown("memory mode", args.memory, MODES))
-    if args.steps is not None and not 1 <= args.steps <= MAX_STEPS:
-        raise UserError(f"--steps must be from 1 to {MAX_STEPS}, not {args.steps}")
-
-
-def opened(args: Args, config: WorldConfig, batch: int) -> World:
-    """Open the world with `batch` worlds in it."""
-    return open_world(
-        config,
-        checkpoint=args.checkpoint,
-        device=args.device,
-        memory=args.memory,
-        batch=batch,
-        steps=args.steps,
-        threads=args.threads,
-        dtype=args.dtype,
-    )
 
 
 def against_truth(world: World, config: WorldConfig, args: Args, maps: np.ndarray) -> tuple[Scores, list[list[Any]]]:
@@ -169,7 +136,7 @@ def run(args: Args) -> None:
     config = fitted(load_world(args.world), args.checkpoint)
     plot, sheet = report.beside(args.json, args.plot), args.sheet
     report.check_outputs(args.json, plot, sheet)
-    world = opened(args, config, min(args.batch, args.episodes))
+    world = args.open(config, min(args.batch, args.episodes), args.memory)
     result = report.header(COMMAND, args, config) | {
         "episodes": args.episodes,
         "frames": args.frames,
@@ -189,7 +156,7 @@ def run(args: Args) -> None:
         measured["action_agreement_ratio"] = measured["action_agreement"]["mean"] / real if real else None
     drift: Drift | None = None
     if args.drift_frames:
-        far = opened(args, config, args.drift_worlds)
+        far = args.open(config, args.drift_worlds, args.memory)
         size, maps = (far.height, far.width), pick_maps("test", args.drift_worlds, args.seed)
         drift = free_play(far, play_episodes(config, size, maps, args.drift_frames + 1, args.seed, "walk"), args.seed)
         measured |= drift_summary(drift) | {"drift_frames": args.drift_frames, "drift_worlds": args.drift_worlds}

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from engine.bench import report
 from engine.bench import revisit_view as view
 from engine.bench.metrics import has_flip
+from engine.bench.opening import Options
 from engine.bench.revisit_cells import Cell, Key, collected
 from engine.bench.revisit_play import HISTORIES, Played, ceiling, cut, joined, play, scores
 from engine.bench.revisit_tasks import MAX_SCORED, MIN_GAP, REAL, TASKS, Timetable
@@ -29,12 +29,12 @@ from engine.bench.rollout import groups
 from engine.bench.speed import numbers
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.loading import fitted, open_world
+from engine.loading import fitted
 from engine.model.cache import MODES
 from engine.sources import make_source
 from engine.sources.splits import SPLITS
 from engine.video import check_path
-from engine.world import MAX_STEPS, Snapshot, World
+from engine.world import Snapshot, World
 
 COMMAND = "bench revisit"
 MAX_GAP = 100_000
@@ -46,11 +46,9 @@ TRUTH_BYTES = 4 * 10**8
 
 
 @dataclass
-class Args:
+class Args(Options):
     """Leave places and come back: how well does the picture match what was there, by memory mode and gap?"""
 
-    world: tyro.conf.Positional[str]
-    """World, or path of a world's TOML file."""
     tasks: str = ",".join(TASKS)
     """Walks: spin, there-and-back, loop."""
     gaps: str = "64,256"
@@ -65,22 +63,6 @@ class Args:
     """Frames of a return that are scored, 1 to 12."""
     batch: int = 16
     """Episodes at the same time; fewer where memory would not hold them."""
-    checkpoint: Path | None = None
-    """Folder of weights; the world's own by default."""
-    steps: int | None = None
-    """Passes a frame; the checkpoint's own by default."""
-    seed: int = 0
-    """Picks the test maps, the walks and the noise."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    dtype: str = "auto"
-    """Number format: auto, fp32, bf16 or fp16."""
-    threads: int | None = None
-    """Threads of one operation."""
-    json: Path | None = None
-    """Write the figures here, anew after each task and gap; the plot goes beside it."""
-    plot: Path | None = None
-    """Write the plot here, a PNG."""
     video: Path | None = None
     """Write truth and modes side by side here, an mp4 or gif."""
     sheet: Path | None = None
@@ -108,13 +90,10 @@ def named(text: str, kind: str, known: Sequence[str]) -> list[str]:
 
 def check(args: Args) -> Choice:
     """Read the lists; raise UserError where an argument makes no sense."""
+    args.check_options()
     for name, top in (("episodes", len(SPLITS["test"])), ("scored", MAX_SCORED), ("batch", 4096)):
         if not 1 <= getattr(args, name) <= top:
             raise UserError(f"--{name} must be from 1 to {top}, not {getattr(args, name)}")
-    if args.seed < 0:
-        raise UserError(f"--seed must be 0 or more, not {args.seed}")
-    if args.steps is not None and not 1 <= args.steps <= MAX_STEPS:
-        raise UserError(f"--steps must be from 1 to {MAX_STEPS}, not {args.steps}")
     gaps = numbers(args.gaps, "--gaps")
     for gap in gaps:
         if not MIN_GAP <= gap <= MAX_GAP:
@@ -137,17 +116,7 @@ class Worlds:
     def get(self, mode: str, batch: int) -> tuple[World, Snapshot]:
         """Return a world and its first moment."""
         if (mode, batch) not in self._open:
-            a = self.args
-            opened = open_world(
-                self.config,
-                checkpoint=a.checkpoint,
-                device=a.device,
-                memory=mode,
-                batch=batch,
-                steps=a.steps,
-                threads=a.threads,
-                dtype=a.dtype,
-            )
+            opened = self.args.open(self.config, batch, mode)
             self._open[mode, batch] = opened, opened.snapshot()
         return self._open[mode, batch]
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 from engine import runtime
 from engine.bench import report
+from engine.bench.opening import Options
 from engine.bench.work import copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.loading import fitted, open_world
+from engine.loading import fitted
 from engine.model.cache import MODES
-from engine.world import MAX_STEPS, World
+from engine.world import World
 
 COMMAND = "bench speed"
 CELL_FRAMES = 100
@@ -37,13 +37,9 @@ HELD = 12
 
 
 @dataclass
-class Args:
+class Args(Options):
     """Time a world from key to pixels, against history length and batch size."""
 
-    world: tyro.conf.Positional[str]
-    """World, or path of a world's TOML file."""
-    checkpoint: Path | None = None
-    """Folder of weights; the world's own by default."""
     frames: int = 1000
     """Frames timed in play: one world, in the first memory mode named."""
     history: str = "100,1000"
@@ -52,22 +48,6 @@ class Args:
     """Numbers of worlds at the same time."""
     memory: str = "window,full"
     """Memory modes: window, full, and mag where the checkpoint has a memory model."""
-    memory_budget: int | None = None
-    """Tokens of folded history that a frame sees in mode mag; the memory model's own by default."""
-    steps: int | None = None
-    """Passes a frame; the checkpoint's own by default."""
-    seed: int = 0
-    """Seed of the start frame and of the noise."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    dtype: str = "auto"
-    """Number format: auto, fp32, bf16 or fp16."""
-    threads: int | None = None
-    """Threads of one operation."""
-    json: Path | None = None
-    """Write the figures here; the plot goes beside it."""
-    plot: Path | None = None
-    """Write the plot here, a PNG."""
 
 
 def numbers(text: str, option: str) -> list[int]:
@@ -80,12 +60,9 @@ def numbers(text: str, option: str) -> list[int]:
 
 def check(args: Args) -> tuple[list[int], list[int], list[str]]:
     """Return history lengths, batches and modes; raise UserError where an argument makes no sense."""
+    args.check_options()
     if args.frames < 1:
         raise UserError(f"--frames must be 1 or more, not {args.frames}")
-    if args.seed < 0:
-        raise UserError(f"--seed must be 0 or more, not {args.seed}")
-    if args.steps is not None and not 1 <= args.steps <= MAX_STEPS:
-        raise UserError(f"--steps must be from 1 to {MAX_STEPS}, not {args.steps}")
     modes = list(dict.fromkeys(mode.strip() for mode in args.memory.split(",")))
     for mode in modes:
         if mode not in MODES:
@@ -175,25 +152,10 @@ def statistics(pixels: np.ndarray, whole: np.ndarray, batch: int) -> dict[str, A
     return found | {"hitch_ratio": found["frame_ms_max"] / found["frame_ms_p50"]}
 
 
-def opened(args: Args, config: WorldConfig, batch: int, mode: str) -> World:
-    """Open the world with `batch` worlds in it."""
-    return open_world(
-        config,
-        checkpoint=args.checkpoint,
-        device=args.device,
-        memory=mode,
-        memory_budget=args.memory_budget if mode == "mag" else None,
-        batch=batch,
-        steps=args.steps,
-        threads=args.threads,
-        dtype=args.dtype,
-    )
-
-
 def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | None) -> dict[str, Any]:
     """Time one cell of the table; a note in place of figures where it would need more than `MAX_BYTES`."""
     named = {"memory": mode, "batch": batch, "history": length}
-    world = opened(args, config, batch, mode)
+    world = args.open(config, batch, mode)
     if length is not None:
         need = int(GROWTH * batch * (length + CELL_FRAMES) * history_bytes(world)) if mode == "full" else 0
         if need > MAX_BYTES:
@@ -215,7 +177,7 @@ def run(args: Args) -> None:
     config = fitted(load_world(args.world), args.checkpoint)
     plot = report.beside(args.json, args.plot)
     report.check_outputs(args.json, plot)
-    world = opened(args, config, 1, modes[0])
+    world = args.open(config, 1, modes[0])
     result = report.header(COMMAND, args, config)
     warmup = begin(world, args.seed)
     pixels, whole = timed(world, args.frames, args.seed, None, f"{modes[0]}, play")

@@ -21,6 +21,7 @@ from engine.model.memory import Memory, MemoryConfig
 
 Mode = Literal["window", "full", "mag"]
 MODES: tuple[Mode, ...] = ("window", "full", "mag")
+RECALLS = ("relevance", "recent", "random")
 GROWTH = 64  # frames by which `full` grows at first; then by half
 
 

@@ -83,7 +83,10 @@ def test_a_wrong_option_ends_with_status_2(fake, capsys, arguments: list[str]) -
         ),
         (["--quick"], "error: unknown command '--quick'; known: collect, starts, train, bench, worlds"),
         (["train"], "error: train: expected codec or generator or memory or joint or distill after it"),
-        (["train", "codek"], "error: train: expected codec or generator or memory or joint or distill, not 'codek'; nearest: 'codec'"),
+        (
+            ["train", "codek"],
+            "error: train: expected codec or generator or memory or joint or distill, not 'codek'; nearest: 'codec'",
+        ),
         (["bench", "--steps"], "error: bench: expected quality or revisit or magbench or speed, not '--steps'"),
     ],
 )

@@ -45,6 +45,9 @@ class ColdStore:
         """Keep a block: keys, values (layers, heads, R, head_dim); pose (3,); look (D,): what it looks like."""
         self._shape = tuple(keys.shape)
         packed = np.concatenate([part for tensor in (keys, values) for part in _quantized(tensor)])
+        self._keep(packed, pose, look / max(1e-6, float(np.linalg.norm(look))))
+
+    def _keep(self, packed: np.ndarray, pose: np.ndarray, look: np.ndarray) -> None:
         n = len(self)
         if self._shared or n == len(self._where):
             room = max(64, n + n // 2)
@@ -52,7 +55,7 @@ class ColdStore:
             looks = self._looks[:n] if n else np.zeros((0, len(look)), np.float32)
             self._looks = np.concatenate((looks, np.zeros((room, len(look)), np.float32)))
             self._shared = False
-        self._where[n], self._looks[n] = pose, look / max(1e-6, float(np.linalg.norm(look)))
+        self._where[n], self._looks[n] = pose, look
         if self.bytes + packed.nbytes <= self.ram_bytes:
             self._blocks.append(packed)
             self.bytes += packed.nbytes
@@ -72,14 +75,37 @@ class ColdStore:
         """Keys and values of a block, float32."""
         count = int(np.prod(self._shape))
         scales = count // self._shape[-1]
-        packed = self._blocks[index]
-        if isinstance(packed, int):
-            assert self._file is not None
-            packed = np.frombuffer(os.pread(self._file.fileno(), 2 * (count + 4 * scales), packed), np.uint8)
+        packed = self._packed(index)
         parts = np.split(packed, [count, count + 4 * scales, 2 * count + 4 * scales])
         numbers = [torch.from_numpy(part.view(np.int8).reshape(self._shape).copy()) for part in parts[::2]]
         factors = [torch.from_numpy(part.view(np.float32).reshape(*self._shape[:-1], 1).copy()) for part in parts[1::2]]
         return numbers[0] * factors[0], numbers[1] * factors[1]
+
+    def _packed(self, index: int) -> np.ndarray:
+        found = self._blocks[index]
+        if isinstance(found, int):
+            assert self._file is not None
+            found = np.frombuffer(os.pread(self._file.fileno(), _packed_size(self._shape), found), np.uint8)
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All blocks, to be kept in a file: blocks uint8 (n, bytes), poses float64 (n, 3), looks float32 (n, D)."""
+        blocks = np.stack([self._packed(i) for i in range(len(self))])
+        return {"blocks": blocks, "poses": self.poses.copy(), "looks": self._looks[: len(self)].copy()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], shape: tuple[int, ...], look: int) -> ColdStore:
+        """The store whose `arrays` these are, of blocks (layers, heads, R, head_dim). ValueError where they misfit."""
+        blocks, poses, looks = (arrays[name] for name in ("blocks", "poses", "looks"))
+        n = len(blocks)
+        kinds = (blocks.dtype, poses.dtype, looks.dtype) == (np.uint8, np.float64, np.float32)
+        if not kinds or (blocks.shape, poses.shape, looks.shape) != ((n, _packed_size(shape)), (n, 3), (n, look)):
+            raise ValueError("cold storage: its arrays do not belong together")
+        store = cls()
+        for i in range(n):
+            store._keep(blocks[i].copy(), poses[i], looks[i])
+        store._shape = shape
+        return store
 
     def nearest(self, count: int, pose: np.ndarray | None, look: np.ndarray) -> list[int]:
         """Up to `count` blocks, the most relevant first: by pose (3,), or by look (D,) where there is no pose.
@@ -114,6 +140,12 @@ class ColdStore:
         other._blocks = list(self._blocks)
         self._shared = other._shared = True
         return other
+
+
+def _packed_size(shape: tuple[int, ...]) -> int:
+    """Bytes of a block's keys and values: int8 numbers, and a float32 scale for each head and token."""
+    count = int(np.prod(shape))
+    return 2 * (count + 4 * (count // shape[-1]))
 
 
 def _quantized(tensor: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,7 @@ class Folding:
         busy = {world for job in self.jobs for world in job.worlds}
         due = {b: block for b in range(len(counts)) if b not in busy and (block := self._due(b, int(counts[b])))}
         if due:
-            self.jobs.append(Job(list(due), list(due.values()), self._begun(memory, list(due.values()))))
+            self.jobs.append(Job(list(due), list(due.values()), self.begun(memory, list(due.values()))))
         done = []
         for job in self.jobs:
             job.state = memory.advance(job.state, layers)
@@ -101,7 +101,8 @@ class Folding:
         return [folded for job in done for folded in self._finished(job)]
 
     @staticmethod
-    def _begun(memory: Memory, due: list[list[Pending]]) -> FoldState:
+    def begun(memory: Memory, due: list[list[Pending]]) -> FoldState:
+        """The fold of some blocks, before its first layer."""
         latents = torch.stack([torch.stack([f.latents for f in block]) for block in due])
         actions = torch.stack([torch.stack([f.action for f in block]) for block in due])
         poses = torch.from_numpy(np.stack([[f.pose for f in block] for block in due]))

@@ -112,7 +112,7 @@ class MemoryStage(GeneratorStage):
                 if config["memory"] != asdict(self.memory_config):
                     raise UserError(f"--init {self.args.init}: its memory is {config['memory']}; ask for the same")
                 fits(own, tensors["memory"], f"--init {self.args.init}: memory")
-                own = tensors["memory"]
+                own = {name: tensors["memory"][name] for name in own}  # in their order: the optimizers count on it
         return {name: nn.Parameter(p.float().to(self.device)) for name, p in own.items()}
 
     def settings(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ the cache), so that a game loop can show the frame before it pays for rememberin
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,15 @@ class Snapshot:
     seeds: tuple[int, ...]
     frame: np.ndarray
     drawn: tuple[Tensor, Tensor] | None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The same as plain values for JSON and tensors on the CPU; `World.snapshot_from` reads them."""
+        meta, tensors = self.cache.state()
+        named = {f"cache.{name}": tensor for name, tensor in tensors.items()}
+        named["frame"] = torch.from_numpy(self.frame.copy())
+        if self.drawn is not None:
+            named["drawn.latents"], named["drawn.action"] = (part.cpu().contiguous() for part in self.drawn)
+        return {"seeds": list(self.seeds), "cache": meta}, named
 
 
 class World:
@@ -73,6 +82,7 @@ class World:
         self.cache = Cache(generator.config, batch, _mode(memory), self.device, dtype)
         self.seeds = [0] * batch
         self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
+        self.latents: Tensor | None = None  # (B, N, C) float32, of the frame that was rendered last
         self._drawn: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -147,8 +157,26 @@ class World:
         def predict(x: Tensor, i: int, level: float) -> Tensor:
             return self._pass(x, acted, level, self.cache.attend)
 
-        latents = sample(predict, noise.to(self.device), self.levels)
-        self._drawn = (latents, acted)
+        return self._show(sample(predict, noise.to(self.device), self.levels), acted)
+
+    @torch.inference_mode()
+    def adopt(self, latents: Tensor, action: np.ndarray) -> np.ndarray:
+        """In place of `render`: take latents (B, N, C) that were drawn before as the frame that `action` leads to.
+
+        With the latents that `render` gave in this state, all that follows is the same, at the price of the commit.
+        """
+        c = self.generator.config
+        if tuple(latents.shape) != (self.batch, c.tokens, c.channels):
+            raise ValueError(
+                f"world: expected latents {(self.batch, c.tokens, c.channels)}, got {tuple(latents.shape)}"
+            )
+        acted = torch.from_numpy(self._action(action)).to(self.device)
+        if (self.cache.count == 0).any():
+            raise ValueError("world: reset it before adopting a frame")
+        return self._show(latents.to(self.device, torch.float32), acted)
+
+    def _show(self, latents: Tensor, acted: Tensor) -> np.ndarray:
+        self.latents, self._drawn = latents, (latents, acted)
         self.frame = self.codec.decode(latents).cpu().numpy()
         return self.frame.copy()
 
@@ -199,6 +227,28 @@ class World:
         self.frame = snapshot.frame.copy()
         self._drawn = snapshot.drawn
         return self.frame.copy()
+
+    def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:
+        """The snapshot whose `Snapshot.state` this is. Raises ValueError where it is not one of such a world."""
+        seeds, inner = meta.get("seeds"), meta.get("cache")
+        if not isinstance(seeds, list) or len(seeds) != self.batch or not isinstance(inner, Mapping):
+            raise ValueError(f"world: a snapshot needs {self.batch} seeds and a cache")
+        if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
+            raise ValueError("world: a snapshot's seeds must be whole numbers from 0 to 2^63 - 1")
+        named = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("cache.")}
+        cache = Cache.from_state(self.generator.config, inner, named, self.device, self.dtype)
+        frame, c = tensors.get("frame"), self.generator.config
+        if cache.batch != self.batch or frame is None or frame.dtype != torch.uint8:
+            raise ValueError(f"world: expected a snapshot of {self.batch} worlds with their frame")
+        if tuple(frame.shape) != self.frame.shape:
+            raise ValueError(f"world: expected a snapshot's frame {self.frame.shape}, got {tuple(frame.shape)}")
+        drawn = None
+        if "drawn.latents" in tensors and "drawn.action" in tensors:
+            latents, action = tensors["drawn.latents"], tensors["drawn.action"]
+            if tuple(latents.shape) != (self.batch, c.tokens, c.channels) or latents.dtype != torch.float32:
+                raise ValueError(f"world: a snapshot's latents cannot be {latents.dtype} {tuple(latents.shape)}")
+            drawn = (latents.to(self.device), torch.from_numpy(self._action(action.numpy())).to(self.device))
+        return Snapshot(cache, tuple(seeds), frame.numpy().copy(), drawn)
 
     def stats(self) -> dict[str, Any]:
         """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""

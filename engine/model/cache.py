@@ -6,7 +6,8 @@ is rotated by the frame's age, clipped to what training saw; so positions never 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from engine.model.layers import rotate_time_part, time_pairs
 Mode = Literal["window", "full"]
 MODES: tuple[Mode, ...] = ("window", "full")
 GROWTH = 64  # frames by which `full` grows at first; then by half
+BUFFERS = ("keys", "values", "unrotated")
 
 
 class Cache:
@@ -147,6 +149,10 @@ class Cache:
 
     def clear(self, only: np.ndarray | None = None) -> None:
         """Forget everything, in all worlds or those of `only` (B,) bool."""
+        if only is None and self.mode == "full" and self.time.shape[1] > GROWTH:
+            # Back to the first size: what is drawn from here must not depend on what was played before.
+            self.time = np.full((self.batch, GROWTH), -1, np.int64)
+            self._allocate(GROWTH)
         worlds = slice(None) if only is None else np.asarray(only, bool)
         self.time[worlds] = -1
         self.count[worlds] = 0
@@ -179,7 +185,65 @@ class Cache:
         """Independent copy of all that is filled."""
         other = Cache.__new__(Cache)
         other.__dict__.update(self.__dict__)
-        for name in ("keys", "values", "unrotated"):
+        for name in BUFFERS:
             setattr(other, name, getattr(self, name).clone())
         other.time, other.count = self.time.copy(), self.count.copy()
         return other
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that `from_state` needs, to be kept in a file: plain values for JSON, and tensors on the CPU.
+
+        Of the buffers only the filled slots are kept. A cache made from it draws the same frames, bit for bit.
+        """
+        filled = int(self.used.max(initial=0)) * self.config.tokens
+        tensors = {"time": torch.from_numpy(self.time.copy()), "count": torch.from_numpy(self.count.copy())}
+        for name in BUFFERS:
+            tensors[name] = getattr(self, name)[..., :filled, :].cpu().contiguous()
+        return {"mode": self.mode, "slots": self.time.shape[1]}, tensors
+
+    @classmethod
+    def from_state(
+        cls,
+        config: GeneratorConfig,
+        meta: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Cache:
+        """The cache whose `state` this is. Raises ValueError where it is not one of this generator.
+
+        Nothing is allocated before the sizes are known to belong together.
+        """
+        mode, slots = meta.get("mode"), meta.get("slots")
+        if mode not in MODES or type(slots) is not int:
+            raise ValueError(
+                f"cache: expected a mode of {', '.join(MODES)} and a number of slots, got {mode!r}, {slots!r}"
+            )
+        missing = {"time", "count", *BUFFERS} - tensors.keys()
+        if missing:
+            raise ValueError(f"cache: {sorted(missing)[0]} is missing")
+        time, count = tensors["time"], tensors["count"]
+        if time.dtype != torch.int64 or time.dim() != 2 or count.dtype != torch.int64 or count.shape != time.shape[:1]:
+            raise ValueError("cache: expected int64 time (B, slots) and count (B,)")
+        batch, used = len(count), int((time >= 0).sum(1).max()) if time.numel() else 0
+        least = config.sink + config.window if mode == "window" else GROWTH
+        most = least if mode == "window" else max(GROWTH, 2 * used + GROWTH)
+        if time.shape[1] != slots or not least <= slots <= most or not batch:
+            raise ValueError(f"cache: {slots} slots for {used} frames of {batch} worlds cannot be")
+        ahead = time < count[:, None]
+        packed = (time >= 0) == (torch.arange(slots) < (time >= 0).sum(1)[:, None])  # filled from the front
+        if not bool((ahead & packed & (time >= -1)).all()) or bool((count < 0).any()):
+            raise ValueError("cache: its frame numbers contradict each other")
+        for name in BUFFERS:
+            width = 2 * time_pairs(config.head_dim) if name == "unrotated" else config.head_dim
+            expected = (config.depth, batch, config.heads, used * config.tokens, width)
+            if tuple(tensors[name].shape) != expected or not tensors[name].is_floating_point():
+                raise ValueError(f"cache: expected {name} of shape {expected}, got {tuple(tensors[name].shape)}")
+        cache = cls(config, batch, mode, device, dtype)
+        if slots != cache.time.shape[1]:
+            cache._allocate(slots)
+        for name in BUFFERS:
+            getattr(cache, name)[..., : used * config.tokens, :] = tensors[name].to(device, dtype)
+        cache.time, cache.count = time.numpy().copy(), count.numpy().copy()
+        cache.prepare()
+        return cache

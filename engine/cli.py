@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train generator": ("engine.train.generator", "learn to draw the next frame, in resumable legs"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
     "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
+    "replay": ("engine.session_replay", "show a recorded session again, or draw it anew and compare"),
     "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
 }
 
@@ -75,26 +76,26 @@ def _fail(message: str) -> int:
     return 2
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that `arguments` (by default the process's own) name; see `COMMANDS`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (by default the process's own) name, see `COMMANDS`; returns its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] == "--version":
         import engine
 
         print(f"loci-engine {engine.__version__}")
-        return
+        return 0
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(COMMANDS))
-        return
+        return 0
     command, rest = _pick(words)
     if command is None:
         print(_overview([name for name in COMMANDS if name.startswith(f"{words[0]} ")]))
-        return
+        return 0
     runtime.setup()  # the module may import torch
     module = _load(command)
     import tyro
 
-    module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest))
+    return module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest)) or 0
 
 
 def _overview(names: Sequence[str] | dict[str, Any]) -> str:

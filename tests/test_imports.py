@@ -44,7 +44,18 @@ RULES = {
     "engine.model": rule("engine.model", "torch"),
     "engine.model.cache": rule("engine.model", "torch numpy"),
     "engine.world": rule("engine.model", "torch numpy"),
-    "engine.session": rule("engine.world", "torch numpy"),
+    "engine.session": rule("engine.session_info engine.session_store", "torch numpy"),
+    "engine.session_store": rule("engine.checkpoint", "safetensors torch"),
+    "engine.session_info": rule("engine.session_store engine.runtime", lazy="torch"),
+    "engine.session_writer": rule(
+        "engine.session engine.session_info engine.session_store engine.video", "torch numpy"
+    ),
+    "engine.session_record": rule("engine.session_info engine.session_store engine.session_writer", "numpy"),
+    "engine.session_replay": rule(
+        "engine.session engine.session_info engine.runtime engine.checkpoint",
+        "torch numpy tyro",
+        lazy="engine.loading engine.video tqdm",
+    ),
     "engine.loading": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
     "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
     "engine.envs": rule("engine.envs engine.loading engine.world", "gymnasium numpy torch"),

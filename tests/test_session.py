@@ -20,7 +20,6 @@ from engine.session_writer import SessionWriter
 from tests.session_help import CONFIG, WEIGHTS, branch, info_for, moves, play_into, record
 from tests.test_world import make_world, pictures
 
-
 FULL = bool(os.environ.get("LOCI_FULL_TESTS"))  # the long form of some tests, in minutes
 
 

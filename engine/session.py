@@ -89,10 +89,11 @@ class Session:
         return self.owner(frame).changes.get(frame, ((), 0))
 
     def steps_after(self, frame: int) -> int:
-        """Passes a frame that were in force when `frame` had been drawn."""
-        owner = self.owner(frame)
-        set_at = [at for at, (_, steps) in owner.changes.items() if steps and at <= frame]
-        return owner.changes[max(set_at)][1] if set_at else owner.info.steps
+        """Passes a frame that were in force when `frame` had been drawn, or at a branch's beginning."""
+        if frame < self.first and self.parent is not None:
+            return self.parent.steps_after(frame)
+        set_at = [at for at, (_, steps) in self.changes.items() if steps and at <= frame]
+        return self.changes[max(set_at)][1] if set_at else self.info.steps
 
     def start(self) -> tuple[np.ndarray, np.ndarray]:
         """The real frames uint8 (n, H, W, 3) that the root began from, and their actions (n, A)."""
@@ -144,7 +145,7 @@ class Session:
             found = [at for at in keyframes_in(session.folder) if session.first <= at <= min(frame, session.last)]
             if found:
                 return session, found[-1]
-            frame, session = session.first, session.parent
+            frame, session = min(frame, session.first), session.parent
         return None
 
     def has_keyframe(self, frame: int) -> bool:

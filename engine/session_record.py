@@ -34,6 +34,7 @@ class SessionRecorder:
         fail: takes one line, on any thread, when the recording ends before its time.
         video: whether to make a ``video.mp4`` as well.
         wait: raise UserError here where the folder cannot be made, instead of telling `fail` later.
+        after: the parent's recorder, where that may still be writing: the branch is made when its parent is whole.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SessionRecorder:
         fail: Callable[[str], None] = lambda message: None,
         video: bool = True,
         wait: bool = True,
+        after: SessionRecorder | None = None,
     ) -> None:
         if not is_folder_name(folder.name):
             raise UserError(f"{folder}: choose a name of letters, digits, '-', '_' and '.' for a session's folder")
@@ -57,7 +59,8 @@ class SessionRecorder:
         self._fail, self._wants_video = fail, video
         self._start, self._state = start, state
         self._queue: queue.Queue[Drawn | None] = queue.Queue(CAPACITY)
-        self._made = threading.Event()
+        self._made, self._written = threading.Event(), threading.Event()
+        self._after = after
         self._closed = False
         self._next_state = self.first
         self._state_bytes = 0
@@ -84,11 +87,15 @@ class SessionRecorder:
         except queue.Full:
             self._tell(f"{self.folder}: the disk is too slow; the recording ends at frame {self.frame - 1}")
 
-    def close(self, timeout: float = 60.0) -> None:
-        """Write what is waiting and end the session. Calling it again does nothing."""
+    def end(self) -> None:
+        """End the session; what is waiting is still written, by the thread."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
+
+    def close(self, timeout: float = 60.0) -> None:
+        """End the session, and wait until it is written and its video made. Calling it again does nothing."""
+        self.end()
         self._thread.join(timeout)
 
     # --- the writer's thread ---
@@ -101,6 +108,7 @@ class SessionRecorder:
     def _run(self) -> None:
         writer: SessionWriter | None = None
         try:
+            self._wait_for_parent()
             try:
                 writer = SessionWriter(self.folder, self.info, self._start, self._state, self._wants_video)
             finally:
@@ -116,10 +124,18 @@ class SessionRecorder:
             self._tell(f"{self.folder}: {why}; the recording ends here")
         finally:
             self._made.set()
+            self._written.set()
             if self.error is not None:
                 self._drain()
             if writer is not None:
                 self.saved = writer.end_video()
+
+    def _wait_for_parent(self) -> None:
+        after, self._after = self._after, None
+        if after is not None:
+            after._written.wait()
+            if after.error is not None:
+                raise UserError(after.error)
 
     def _step(self, writer: SessionWriter) -> bool:
         try:

@@ -69,9 +69,13 @@ class Replayer:
         """Draw the session's next frame, uint8 (H, W, 3), or adopt its stored latents (N, C); then commit it."""
         following = self.frame + 1
         owner = self.session.owner(following)
-        own = owner.parent is not None and owner.first == self.frame and owner.has_keyframe(self.frame)
-        if own and (owner, self.frame) != self._loaded:
-            self._load(self.frame)  # a branch begins from its own state: the player may have changed the mode there
+        if owner.parent is not None and owner.first == self.frame and (owner, self.frame) != self._loaded:
+            # A branch begins from its own state: the player may have changed the mode or the steps there.
+            if owner.has_keyframe(self.frame):
+                self._load(self.frame)
+            else:
+                self._set_mode(owner.info.memory)
+                self.world.set_steps(owner.info.steps or self.world.steps)
         modes, steps = self.session.change(following)
         for mode in modes:
             self._set_mode(mode)

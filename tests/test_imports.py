@@ -57,7 +57,12 @@ RULES = {
         lazy="engine.loading engine.video tqdm",
     ),
     "engine.loading": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
-    "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
+    "engine.game": rule(
+        "engine.game engine.world engine.session engine.session_info engine.session_record engine.session_replay"
+        " engine.session_writer engine.video",
+        "pygame numpy",
+        lazy="PIL",
+    ),
     "engine.envs": rule("engine.envs engine.loading engine.world", "gymnasium numpy torch"),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
     "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),

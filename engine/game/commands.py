@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.game.window import Window
 
 T = TypeVar("T")
+JUMP_SECONDS = 10.0  # of play that Shift+Backspace goes back
 
 
 class Commands:
@@ -50,6 +51,8 @@ class Commands:
             return True
         if key == "r":
             self.restart(other=not shift)
+        elif key == "backspace" and shift:
+            worker.jump_back(JUMP_SECONDS, self.window.settings.video_rate)
         elif key == "backspace":
             worker.rewind(True)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,11 +39,28 @@ class Playable(Protocol):
     def stats(self) -> dict[str, Any]: ...
 
 
+class Log(Protocol):
+    """What a game tells of its life; see engine.game.log.SessionLog."""
+
+    say: Callable[[str], None]
+
+    @property
+    def on(self) -> bool: ...
+    def finish(self) -> None: ...
+    def restarted(self, game: Game) -> None: ...
+    def wants_state(self) -> bool: ...
+    def drawn(self, game: Game, action: np.ndarray, state: Any) -> None: ...
+    def switched(self, mode: str) -> None: ...
+    def mark(self) -> Any: ...
+    def went_back(self, mark: Any, snapshot: Any) -> None: ...
+
+
 @dataclass(frozen=True)
 class _Moment:
     snapshot: Any
     frame: np.ndarray
     index: int
+    mark: Any = None  # where the log was then
 
 
 class Game:
@@ -54,10 +71,17 @@ class Game:
         starts: start frames by name, uint8 (H, W, 3); at least one.
         seed: of the world's noise, >= 0.
         start: name of the first start frame; None lets the seed choose one.
+        log: is told of everything that the frames depend on.
     """
 
     def __init__(
-        self, world: Playable, starts: Mapping[str, np.ndarray], *, seed: int = 0, start: str | None = None
+        self,
+        world: Playable,
+        starts: Mapping[str, np.ndarray],
+        *,
+        seed: int = 0,
+        start: str | None = None,
+        log: Log | None = None,
     ) -> None:
         self.world = world
         self.starts = dict(starts)
@@ -65,6 +89,8 @@ class Game:
         self.start = choose_start(self.starts, seed, start)
         self.index = 0  # frames since the start
         self.frame = self.starts[self.start]  # what is shown
+        self.log = log
+        self._action = np.zeros(len(world.buttons), np.uint8)
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
 
@@ -82,20 +108,28 @@ class Game:
         self.frame = self.world.reset(self.seed, picture[None, None], None)[0]
         self.index = 0
         self._past.clear()
-        self._remember()
+        if self.log is not None:
+            self.log.restarted(self)
+        if self._slots():
+            self._remember(self.world.snapshot())
         return self.frame
 
     def render(self, pressed: Iterable[str]) -> np.ndarray:
         """Draw the next frame, uint8 (H, W, 3), with these buttons held; `commit` must follow."""
-        self.frame = self.world.render(encode(self.world.buttons, pressed)[None])[0]
+        self._action = encode(self.world.buttons, pressed)
+        self.frame = self.world.render(self._action[None])[0]
         self.index += 1
         return self.frame
 
     def commit(self) -> None:
         """Write the frame that was drawn into the world's memory."""
         self.world.commit()
-        if self.index % REWIND_STRIDE == 0:
-            self._remember()
+        kept, logged = self.index % REWIND_STRIDE == 0 and self._slots() > 0, self.log and self.log.wants_state()
+        snapshot = self.world.snapshot() if kept or logged else None
+        if self.log is not None:
+            self.log.drawn(self, self._action, snapshot if logged else None)
+        if kept:
+            self._remember(snapshot)
 
     @property
     def can_load(self) -> bool:
@@ -114,9 +148,9 @@ class Game:
         self._past.append(self._saved)
         return self._return_to(self._saved)
 
-    def rewind(self) -> np.ndarray | None:
-        """Go some frames back; returns the frame there, or None where the past ends."""
-        while self._past and self._past[-1].index >= self.index and len(self._past) > 1:
+    def rewind(self, frames: int = 1) -> np.ndarray | None:
+        """Go at least so many frames back, or as far as is kept; returns that frame, or None where the past ends."""
+        while self._past and self._past[-1].index > self.index - frames and len(self._past) > 1:
             self._past.pop()
         if not self._past or self._past[-1].index >= self.index:
             return None
@@ -125,25 +159,33 @@ class Game:
     def set_mode(self, mode: str) -> None:
         """Switch the memory mode, one of `MODES`; moments to go back to are then continued in it, too."""
         self.world.set_mode(mode)
+        if self.log is not None:
+            self.log.switched(mode)
 
-    def _now(self) -> _Moment:
-        return _Moment(self.world.snapshot(), self.frame, self.index)
+    def _now(self, snapshot: Any = None) -> _Moment:
+        mark = self.log.mark() if self.log is not None else None
+        return _Moment(self.world.snapshot() if snapshot is None else snapshot, self.frame, self.index, mark)
 
-    def _remember(self) -> None:
-        size = max(1, int(self.world.stats()["memory_bytes"]))
-        slots = min(REWIND_SLOTS, REWIND_BYTES // size)
-        if slots < REWIND_FEWEST:
-            self._past.clear()
-            return
-        while len(self._past) >= slots:
+    def _slots(self) -> int:
+        """How many moments may be kept; none where copying a large memory so often would make the game stutter."""
+        slots = min(REWIND_SLOTS, REWIND_BYTES // max(1, int(self.world.stats()["memory_bytes"])))
+        if slots >= REWIND_FEWEST:
+            return slots
+        self._past.clear()
+        return 0
+
+    def _remember(self, snapshot: Any) -> None:
+        while len(self._past) >= self._slots():
             self._past.popleft()
-        self._past.append(self._now())
+        self._past.append(self._now(snapshot))
 
     def _return_to(self, moment: _Moment) -> np.ndarray:
         mode = self.world.stats()["mode"]
         self.world.restore(moment.snapshot)  # with the mode of that time
+        if self.log is not None:
+            self.log.went_back(moment.mark, moment.snapshot)
         if self.world.stats()["mode"] != mode:
-            self.world.set_mode(mode)
+            self.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
         return self.frame
 

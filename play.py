@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from engine.game.game import Game
     from engine.game.log import SessionLog
+    from engine.game.review import Review
     from engine.game.timings import Timings
     from engine.session_info import SessionInfo
 
@@ -72,6 +73,12 @@ class Args:
     record: Path | None = None
     """a folder: record a session that can be replayed, branched and exported; or a file: just write the frames,
     .mp4, .gif or .png (animated, lossless)"""
+    session: Path | None = None
+    """a recorded session: look through it, and play from any of its frames (headless: from --at)"""
+    at: int | None = None
+    """frame of --session to begin at"""
+    compare: Path | None = None
+    """another session to show beside --session"""
     screenshot: Path | None = None
     """write a .png at the end: headless a contact sheet of the walk, else the last frame"""
     json: bool = False
@@ -127,6 +134,50 @@ class Opener:
         return self.log
 
 
+class SessionOpener(Opener):
+    """Opens the game that goes on from a frame of a recorded session; in a window it is recorded, too."""
+
+    def __init__(self, args: Args, config: WorldConfig, review: Review, frame: int) -> None:
+        from engine.game.resume import Resumer, check_folder, free_folder
+
+        session = review.session
+        session.owner(frame)  # or it is not there
+        name = session.root.info.start or "start"
+        super().__init__(args, config, {name: review.pictures().frame(frame)}, name)
+        record = args.record
+        if record is None and not args.headless:
+            record = free_folder(session)
+        if record is not None and names_folder(record):
+            check_folder(record, session)
+            self._resume = Resumer(session, frame, record, **review.options)
+        else:
+            self._resume = Resumer(session, frame, None, **review.options)
+
+    def __call__(self) -> Game:
+        self.game = self._resume()
+        self.log = self._resume.log
+        return self.game
+
+
+def check_session(args: Args) -> None:
+    """Raise UserError where the arguments about a recorded session contradict each other."""
+    if args.session is None and (args.at is not None or args.compare is not None):
+        raise UserError("--at and --compare need --session FOLDER")
+    if args.session is not None and (args.image is not None or args.start is not None):
+        raise UserError("--session has a start of its own; leave out --start and --image")
+
+
+def open_review(args: Args) -> Review:
+    """The recorded session of --session, checked."""
+    from engine.game.review import Review
+
+    assert args.session is not None
+    device = None if args.device == "auto" else args.device
+    checkpoint = None if args.checkpoint is None else Path(args.checkpoint)
+    options = {"world": args.world or None, "checkpoint": checkpoint, "device": device, "threads": args.threads}
+    return Review(args.session, **options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play as the command line says; returns the exit status."""
     args = tyro.cli(Args, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
@@ -139,17 +190,27 @@ def play(args: Args) -> None:
     from engine.loading import fitted
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    config = load_world(args.world or DEFAULT_WORLD)
-    check(args, config)
-    config = fitted(config, args.checkpoint)
-    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
-    starts = find_starts(args, config)
-    start = choose_start(starts, args.seed, args.start)
-    opener = Opener(args, config, starts, start)
     windowed = not args.headless
     if windowed and not has_display():
         print("no display: playing headless (as with --headless)", file=sys.stderr)
         windowed = False
+    check_session(args)
+    review, frame = None, args.at or 0
+    if args.session is not None:
+        review = open_review(args)
+        found = review.browser(frame, args.compare).run() if windowed else frame
+        if found is None:
+            return
+        frame = found
+    config = load_world(args.world or (DEFAULT_WORLD if review is None else review.world_name))
+    check(args, config)
+    config = fitted(config, args.checkpoint)
+    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
+    if review is None:
+        starts = find_starts(args, config)
+        opener = Opener(args, config, starts, choose_start(starts, args.seed, args.start))
+    else:
+        opener = SessionOpener(args, config, review, frame)
     timings = (play_in_window if windowed else play_headless)(args, opener, script)
     report(args, opener, timings, windowed)
 

@@ -25,13 +25,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train generator": ("engine.train.generator", "learn to draw the next frame, in resumable legs"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
     "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
+    "import": ("engine.train.import_play", "make training data of sessions, or of videos with their actions"),
+    "export": ("engine.session_export", "turn recorded sessions into videos and data sets"),
     "replay": ("engine.session_replay", "show a recorded session again, or draw it anew and compare"),
+    "tree": ("engine.session_tree", "print the family tree of recorded sessions"),
     "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
 }
 
 # package: the extra of this project that installs it
 _EXTRAS = {
+    "h5py": "export",
+    "lerobot": "lerobot",
     "matplotlib": "train",
+    "minari": "export",
     "omg": "doom",
     "omgifol": "doom",
     "stable_baselines3": "rl",

@@ -162,7 +162,7 @@ class SessionRecorder:
                 continue
 
 
-def branch_info(info: SessionInfo, parent: Parent, **changes: Any) -> SessionInfo:
+def branch_info(info: SessionInfo, parent: Parent | None, **changes: Any) -> SessionInfo:
     """The info of a branch: its parent's, with a new id, and `changes`."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return replace(info, id=uuid.uuid4().hex, created=created, parent=parent, **changes)

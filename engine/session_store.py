@@ -29,7 +29,7 @@ MAX_LINE_BYTES = 2**16
 MAX_LOG_BYTES = 2**32
 MAX_HEADER_BYTES = 2**20
 MAX_CHUNK_BYTES = 2**28
-MAX_KEYFRAME_BYTES = 2**32
+MAX_KEYFRAME_BYTES = 2**28
 MAX_ENTRIES = 100_000  # files of a folder that are looked at
 
 _FOLDER = re.compile(r"[^\W.][^\\/:*?\"<>|\x00-\x1f]{0,199}")
@@ -120,13 +120,20 @@ def read_tensors(folder: Path, name: str, limit: int) -> tuple[dict[str, Any], d
     """Meta and tensors that `write_tensors` wrote. Raises UserError where they are broken or altered."""
     where = f"session {folder}: {name}"
     with open_plain(folder, name, limit) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         length = int.from_bytes(head, "little")
-        if len(head) < 8 or length > min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
+        if len(head) < 8 or length > min(MAX_HEADER_BYTES, size - 8):
             raise UserError(f"{where} is truncated or not a safetensors file; copy it again")
         header = file.read(length)
-        data = head + header + file.read(limit)
-    stated = parse_table(header, where).get("__metadata__")
+        table = parse_table(header, where)
+        stated = table.pop("__metadata__", None)
+        ends = [entry.get("data_offsets") if isinstance(entry, dict) else None for entry in table.values()]
+        if any(not isinstance(end, list) or len(end) != 2 or type(end[1]) is not int for end in ends):
+            raise UserError(f"{where} is not a whole safetensors file (its header)")
+        if size != 8 + length + max((end[1] for end in ends if end), default=0):  # before that much is read
+            raise UserError(f"{where} is truncated or altered: its size is not what its header says; copy it again")
+        data = head + header + file.read(size - 8 - length)
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.errors import UserError
 from engine.session import CHECK_EVERY
 from engine.session_info import SessionInfo
-from engine.session_store import INFO, LOG, START, VIDEO, chunk_name, keyframe_name, write_tensors
+from engine.session_store import INFO, LOG, MAX_KEYFRAME_BYTES, START, VIDEO, chunk_name, keyframe_name, write_tensors
 from engine.video import VideoWriter
 
 FLUSH_SECONDS = 0.5
@@ -169,6 +169,10 @@ class SessionWriter:
 
     def _keep(self, folder: Path, frame: int, state: Any) -> None:
         meta, tensors = state.state()
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        if size > MAX_KEYFRAME_BYTES - 2**20:
+            self.state_bytes = size
+            return  # too large to be read back safely; a replay takes the latents from the keyframe before
         self.state_bytes = write_tensors(folder / keyframe_name(frame), tensors, {"frame": frame, "world": meta})
 
     def _film(self, frame: np.ndarray) -> None:

@@ -63,6 +63,16 @@ class _Moment:
     mark: Any = None  # where the log was then
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A moment of a recorded session that a game goes on from; parent: what a branch's ``session.json`` says of it."""
+
+    parent: Any
+    snapshot: Any
+    frame: np.ndarray
+    index: int
+
+
 class Game:
     """One world, played by one thread at a time.
 
@@ -72,6 +82,7 @@ class Game:
         seed: of the world's noise, >= 0.
         start: name of the first start frame; None lets the seed choose one.
         log: is told of everything that the frames depend on.
+        origin: the moment that the game begins at, instead of the start, and comes back to by `restart`.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Game:
         seed: int = 0,
         start: str | None = None,
         log: Log | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.world = world
         self.starts = dict(starts)
@@ -89,7 +101,7 @@ class Game:
         self.start = choose_start(self.starts, seed, start)
         self.index = 0  # frames since the start
         self.frame = self.starts[self.start]  # what is shown
-        self.log = log
+        self.log, self.origin = log, origin
         self._action = np.zeros(len(world.buttons), np.uint8)
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
@@ -104,9 +116,13 @@ class Game:
             place = (names.index(self.start) + 1) % len(names)
             self.start = names[place]
             self.seed += place == 0
-        picture = self.starts[self.start]
-        self.frame = self.world.reset(self.seed, picture[None, None], None)[0]
-        self.index = 0
+            self.origin = None
+        if self.origin is None:
+            self.frame = self.world.reset(self.seed, self.starts[self.start][None, None], None)[0]
+            self.index = 0
+        else:
+            self.world.restore(self.origin.snapshot)
+            self.frame, self.index = self.origin.frame, self.origin.index
         self._past.clear()
         if self.log is not None:
             self.log.restarted(self)

@@ -30,8 +30,6 @@ class SessionLog:
     Args:
         folder: of the first session; FOLDER-2, FOLDER-3, ... are the others.
         info: what a session of this game says, as it is now.
-        origin: the moment of a recorded session that the game goes on from, instead of a start of its own: that
-            session's parent entry, and the world's state there.
         video: whether each session gets a video as well.
     """
 
@@ -40,13 +38,12 @@ class SessionLog:
         folder: Path,
         info: Callable[[Game], SessionInfo],
         *,
-        origin: tuple[Parent, Any] | None = None,
         video: bool = True,
     ) -> None:
         self.folder, self.video = folder, video
         self.say: Callable[[str], None] = lambda message: None
         self.failed: str | None = None
-        self._info, self._origin = info, origin
+        self._info = info
         self._now: SessionRecorder | None = None
         self._all: list[SessionRecorder] = []
         self._back: tuple[Mark, Any] | None = None  # where the player went, until a frame is drawn from there
@@ -65,11 +62,11 @@ class SessionLog:
 
     def restarted(self, game: Game) -> None:
         """The game begins anew: so does a session."""
-        info, origin = self._info(game), self._origin
-        self._origin = self._back = None
+        info, origin = self._info(game), game.origin
+        self._back = None
         self._switches.clear()
         if origin is not None:
-            self._begin(game, branch_info(info, origin[0]), state=origin[1])
+            self._begin(game, branch_info(info, origin.parent), state=origin.snapshot)
         else:
             start = (game.frame[None].copy(), np.zeros((1, len(game.world.buttons)), np.uint8))
             self._begin(game, info, start=start)

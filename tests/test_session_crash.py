@@ -67,7 +67,7 @@ def test_ten_thousand_frames_are_verified_in_a_new_process(tmp_path: Path) -> No
 def test_a_file_system_that_is_full_is_one_message_and_loses_nothing_written(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:

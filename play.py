@@ -272,7 +272,7 @@ def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timi
         game = opener()
         if opener.log is not None:
             opener.log.say = lambda message: print(message, file=sys.stderr)
-            stack.callback(opener.log.finish)
+            stack.callback(opener.log.finish, None)  # there is time to wait for the video
         count = itertools.count()
 
         def on_frame(frame: np.ndarray) -> None:

@@ -59,6 +59,7 @@ class SessionRecorder:
         self._fail, self._wants_video = fail, video
         self._start, self._state = start, state
         self._queue: queue.Queue[Drawn | None] = queue.Queue(CAPACITY)
+        self._writer: SessionWriter | None = None
         self._made, self._written = threading.Event(), threading.Event()
         self._after = after
         self._closed = False
@@ -93,10 +94,16 @@ class SessionRecorder:
             self._closed = True
             self._queue.put(None)
 
-    def close(self, timeout: float = 60.0) -> None:
-        """End the session, and wait until it is written and its video made. Calling it again does nothing."""
+    def close(self, timeout: float | None = 60.0) -> None:
+        """End the session, and wait until it is written and its video made. Calling it again does nothing.
+
+        A video that is not made after `timeout` seconds is left out; None waits for it.
+        """
         self.end()
         self._thread.join(timeout)
+        if self._thread.is_alive() and self._written.is_set() and self._writer is not None:
+            self._writer.give_up_video()
+            self._thread.join(5)
 
     # --- the writer's thread ---
 
@@ -113,6 +120,7 @@ class SessionRecorder:
                 writer = SessionWriter(self.folder, self.info, self._start, self._state, self._wants_video)
             finally:
                 self._start = self._state = None
+            self._writer = writer
             self._made.set()
             while self._step(writer):
                 pass

@@ -137,14 +137,18 @@ class SessionWriter:
     def end_video(self) -> Path | None:
         """Close all files; the video, if it could be made."""
         os.close(self._log)
-        video, self._video = self._video, None
-        if video is None:
+        if self._video is None:
             return None
         try:
-            video.close()
+            self._video.close()
         except UserError:
             return None  # a by-product: `replay --out` makes it anew
-        return video.path if video.saved else None
+        return self._video.path if self._video.saved else None
+
+    def give_up_video(self) -> None:
+        """Leave the video out; may be called from another thread, while `end_video` waits for the encoder."""
+        if self._video is not None:
+            self._video.discard()
 
     def _check(self) -> dict[str, int]:
         crc, self._crc, self._checked = self._crc, [0, 0], self.frame

@@ -179,12 +179,15 @@ class VideoWriter:
         return self._queue.qsize()
 
     def discard(self) -> None:
-        """End without a file, at once but for the frame in hand."""
+        """End without a file, at once but for the frame in hand; also while another thread is in `close`."""
+        self.frames = 0
         with self._queue.mutex:
             self._queue.queue.clear()
             self._queue.not_full.notify_all()
-        self.frames = 0
-        self.close()
+        if self._closed:
+            self._queue.put(None)  # the one that `close` had put there is gone
+        else:
+            self.close()
 
     # --- the writer's thread ---
 

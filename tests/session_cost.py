@@ -31,7 +31,7 @@ def main(name: str, blocks: int) -> None:
     rng = np.random.default_rng(0)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     drawing: dict[str, list[float]] = {way: [] for way in WAYS}
-    rewinds = []
+    rewinds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         logs: list[SessionLog | None] = [None]
         for way in WAYS[1:]:
@@ -66,7 +66,7 @@ def main(name: str, blocks: int) -> None:
                 rewinds.append(time.perf_counter() - began)
         for log in logs:
             if log is not None:
-                log.finish()
+                log.finish(None)
         base, base_cpu = statistics.median(seconds[WAYS[0]]), statistics.median(drawing[WAYS[0]])
         for way in WAYS:
             wall, cpu = statistics.median(seconds[way]), statistics.median(drawing[way])

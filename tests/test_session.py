@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +177,6 @@ def test_a_full_disk_is_one_message_and_what_was_written_stays(
 
 
 def test_a_disk_that_hangs_never_holds_up_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     gate, world, messages = threading.Event(), make_world(), list[str]()
     start = pictures(1, 1)
     world.reset(3, start)
@@ -218,3 +218,18 @@ def test_the_log_says_what_the_generator_used_and_checks_every_32_frames(tmp_pat
     assert [line["type"] for line in lines] == ["session_start", *["frame_input"] * 70, "session_end"]
     assert lines[5]["frame"] == 5 and lines[5]["action"] == moves(70)[4].tolist()
     assert [line["frame"] for line in lines if "frames_crc32" in line] == [32, 64, 70]
+
+
+def test_a_video_that_takes_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(frame: np.ndarray, scale: int) -> np.ndarray:
+        time.sleep(0.05)
+        return frame
+
+    monkeypatch.setattr("engine.video.magnify", slow)
+    recorder, _ = record(tmp_path / "walk", 100, video=True, close=False)
+    began = time.perf_counter()
+    recorder.close(timeout=1.0)
+    assert time.perf_counter() - began < 20 and recorder.saved is None
+    assert not [path.name for path in (tmp_path / "walk").iterdir() if "video" in path.name]
+    session = open_session(tmp_path / "walk")
+    assert session.ended and session.last == 100

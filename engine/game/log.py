@@ -103,12 +103,14 @@ class SessionLog:
         if mark is not None:
             self._back = (mark, snapshot)
 
-    def finish(self) -> None:
-        """End all recordings, and wait until they are written."""
+    def finish(self, timeout: float | None = 8.0) -> None:
+        """End all recordings and wait until they are written; videos that take longer are left out."""
         for recorder in self._all:
             recorder.end()
         for recorder in self._all:
-            recorder.close()
+            recorder.close(timeout)
+        if self.video and self.failed is None and any(recorder.saved is None for recorder in self._all):
+            self.say("a video was not ready and is left out; make it with: python -m engine replay SESSION --out FILE")
         if self._all and self.failed is None:
             self.say(f"saved {', '.join(map(str, self.sessions))}")
 

@@ -2,7 +2,7 @@
 
 Keys: those of the world (for Doom WASD and the arrows), Esc menu, Tab figures, ``.`` pause, ``,`` single
 step, R next start (Shift+R the same again), M memory mode, F5 save, F8 load, Backspace held rewinds, F9
-record, F11 full screen, F12 screenshot.
+record, F11 full screen, F12 screenshot; Shift+Backspace goes ten seconds back at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from engine.game.game import Game
+    from engine.game.log import SessionLog
+    from engine.game.review import Review
     from engine.game.timings import Timings
+    from engine.session_info import SessionInfo
 
 HEADLESS_FRAMES = 240
 SHEET_FRAMES = 24
@@ -70,7 +73,14 @@ class Args:
     keys: str | None = None
     """buttons to hold at the beginning, such as "w-40, left-24, w+left-8, none-5" """
     record: Path | None = None
-    """write the frames to this file: .mp4, .gif or .png (animated, lossless)"""
+    """a folder: record a session that can be replayed, branched and exported; or a file: just write the frames,
+    .mp4, .gif or .png (animated, lossless)"""
+    session: Path | None = None
+    """a recorded session: look through it, and play from any of its frames (headless: from --at)"""
+    at: int | None = None
+    """frame of --session to begin at"""
+    compare: Path | None = None
+    """another session to show beside --session"""
     screenshot: Path | None = None
     """write a .png at the end: headless a contact sheet of the walk, else the last frame"""
     json: bool = False
@@ -89,6 +99,7 @@ class Opener:
     def __init__(self, args: Args, config: WorldConfig, starts: dict[str, np.ndarray], start: str) -> None:
         self.args, self.config, self.starts, self.start = args, config, starts, start
         self.game: Game | None = None
+        self.log: SessionLog | None = None
         self.warmup_s = 0.0
 
     def __call__(self) -> Game:
@@ -106,8 +117,68 @@ class Opener:
             threads=args.threads,
         )
         self.warmup_s = world.warm_up()
-        self.game = Game(world, self.starts, seed=args.seed, start=self.start)
+        self.game = Game(world, self.starts, seed=args.seed, start=self.start, log=self._log())
         return self.game
+
+    def _log(self) -> SessionLog | None:
+        """The recording of a session, where --record names a folder."""
+        if self.args.record is None or not names_folder(self.args.record):
+            return None
+        from engine.game.log import SessionLog
+        from engine.session_info import info_of_world
+        from engine.session_replay import weights_of
+
+        weights = weights_of(Path(self.args.checkpoint or self.config.checkpoint_path))
+
+        def info(game: Game) -> SessionInfo:
+            return info_of_world(game.world, self.config, weights, seed=game.seed, start=game.start)
+
+        self.log = SessionLog(self.args.record, info)
+        return self.log
+
+
+class SessionOpener(Opener):
+    """Opens the game that goes on from a frame of a recorded session; in a window it is recorded, too."""
+
+    def __init__(self, args: Args, config: WorldConfig, review: Review, frame: int) -> None:
+        from engine.game.resume import Resumer, check_folder, free_folder
+
+        session = review.session
+        session.owner(frame)  # or it is not there
+        name = session.root.info.start or "start"
+        super().__init__(args, config, {name: review.pictures().frame(frame)}, name)
+        record = args.record
+        if record is None and not args.headless:
+            record = free_folder(session)
+        if record is not None and names_folder(record):
+            check_folder(record, session)
+            self._resume = Resumer(session, frame, record, **review.options)
+        else:
+            self._resume = Resumer(session, frame, None, **review.options)
+
+    def __call__(self) -> Game:
+        self.game = self._resume()
+        self.log = self._resume.log
+        return self.game
+
+
+def check_session(args: Args) -> None:
+    """Raise UserError where the arguments about a recorded session contradict each other."""
+    if args.session is None and (args.at is not None or args.compare is not None):
+        raise UserError("--at and --compare need --session FOLDER")
+    if args.session is not None and (args.image is not None or args.start is not None):
+        raise UserError("--session has a start of its own; leave out --start and --image")
+
+
+def open_review(args: Args) -> Review:
+    """The recorded session of --session, checked."""
+    from engine.game.review import Review
+
+    assert args.session is not None
+    device = None if args.device == "auto" else args.device
+    checkpoint = None if args.checkpoint is None else Path(args.checkpoint)
+    options = {"world": args.world or None, "checkpoint": checkpoint, "device": device, "threads": args.threads}
+    return Review(args.session, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,17 +193,27 @@ def play(args: Args) -> None:
     from engine.loading import fitted
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    config = load_world(args.world or DEFAULT_WORLD)
-    check(args, config)
-    config = fitted(config, args.checkpoint)
-    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
-    starts = find_starts(args, config)
-    start = choose_start(starts, args.seed, args.start)
-    opener = Opener(args, config, starts, start)
     windowed = not args.headless
     if windowed and not has_display():
         print("no display: playing headless (as with --headless)", file=sys.stderr)
         windowed = False
+    check_session(args)
+    review, frame = None, args.at or 0
+    if args.session is not None:
+        review = open_review(args)
+        found = review.browser(frame, args.compare).run() if windowed else frame
+        if found is None:
+            return
+        frame = found
+    config = load_world(args.world or (DEFAULT_WORLD if review is None else review.world_name))
+    check(args, config)
+    config = fitted(config, args.checkpoint)
+    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
+    if review is None:
+        starts = find_starts(args, config)
+        opener = Opener(args, config, starts, choose_start(starts, args.seed, args.start))
+    else:
+        opener = SessionOpener(args, config, review, frame)
     timings = (play_in_window if windowed else play_headless)(args, opener, script)
     report(args, opener, timings, windowed)
 
@@ -152,10 +233,17 @@ def check(args: Args, config: WorldConfig) -> None:
     folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)
     if not (folder / "config.json").is_file():
         raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
-    if args.record is not None:
+    if args.record is not None and not names_folder(args.record):
         check_path(args.record)
+    elif args.record is not None and args.record.exists() and (args.record.is_file() or any(args.record.iterdir())):
+        raise UserError(f"{args.record} is there already; choose another name for the recording")
     if args.screenshot is not None:
         check_path(args.screenshot, (".png",))
+
+
+def names_folder(path: Path) -> bool:
+    """Whether --record means a session's folder, which has no extension."""
+    return path.suffix == ""
 
 
 def find_starts(args: Args, config: WorldConfig) -> dict[str, np.ndarray]:
@@ -182,11 +270,14 @@ def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timi
     kept: list[np.ndarray] = []
     with contextlib.ExitStack() as stack:
         sinks: list[Callable[[np.ndarray], None]] = []
-        if args.record is not None:
+        if args.record is not None and not names_folder(args.record):
             writer = VideoWriter(args.record, video_rate(args, opener.config))
             stack.callback(lambda: print_saved(writer.path) if writer.saved else None)
             sinks.append(stack.enter_context(writer).add)
         game = opener()
+        if opener.log is not None:
+            opener.log.say = lambda message: print(message, file=sys.stderr)
+            stack.callback(opener.log.finish, None)  # there is time to wait for the video
         count = itertools.count()
 
         def on_frame(frame: np.ndarray) -> None:
@@ -200,7 +291,14 @@ def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timi
     if args.screenshot is not None:
         sheet = contact_sheet(kept)
         print_saved(save_picture(args.screenshot, sheet, scale_for(game.frame.shape[0], 96)))
+    check_log(opener)
     return timings
+
+
+def check_log(opener: Opener) -> None:
+    """Raise UserError where the session could not be recorded to its end."""
+    if opener.log is not None and opener.log.failed is not None:
+        raise UserError(opener.log.failed)
 
 
 def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Timings:
@@ -218,7 +316,7 @@ def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Tim
         video_rate=video_rate(args, config),
         script=script,
         limit=args.frames,
-        record=args.record,
+        record=None if args.record is None or names_folder(args.record) else args.record,
     )
     window = Window(settings, Controls(keys, config.buttons), opener)
     try:
@@ -226,6 +324,9 @@ def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Tim
     finally:
         for path in window.worker.recorder.saved:
             print_saved(path)
+        for path in opener.log.sessions if opener.log is not None else []:
+            print_saved(path)
+    check_log(opener)
     if args.screenshot is not None:
         frame = window.shown.frame
         print_saved(save_picture(args.screenshot, frame, scale_for(frame.shape[0], 480)))

@@ -175,9 +175,30 @@ def _read_group(folder: Path, group: str, entry: Mapping[str, Any]) -> dict[str,
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise UserError(f"{path}: altered: its sha256 is not the one in {CONFIG}; copy it again")
     try:
-        return safetensors.torch.load(data)
+        return _unpacked(safetensors.torch.load(data))
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file of {group!r}: {error}") from None
+
+
+def in_8_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with NAME.scale, one a row, beside them; the rest as it is. `load` gives floats again."""
+    packed = {}
+    for name, tensor in tensors.items():
+        packed[name] = tensor
+        if tensor.dim() == 2 and tensor.numel() and tensor.is_floating_point():
+            scale = tensor.float().abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
+            packed |= {name: (tensor.float() / scale).round().char(), f"{name}.scale": scale}
+    return packed
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `in_8_bits`."""
+    scales = {f"{name}.scale" for name, tensor in tensors.items() if str(tensor.dtype) == "torch.int8"}
+    return {
+        name: tensor * tensors[f"{name}.scale"] if f"{name}.scale" in scales & tensors.keys() else tensor
+        for name, tensor in tensors.items()
+        if name not in scales
+    }
 
 
 def _is_pickle(path: Path) -> bool:

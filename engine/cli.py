@@ -30,12 +30,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench revisit": ("engine.bench.revisit", "leave places and come back: does it remember them?"),
     "bench magbench": ("engine.bench.magbench", "score any system's videos by the paper's MAG-Bench files"),
     "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
+    "import": ("engine.train.import_play", "make training data of sessions, or of videos with their actions"),
+    "export": ("engine.session_export", "turn recorded sessions into videos and data sets"),
+    "replay": ("engine.session_replay", "show a recorded session again, or draw it anew and compare"),
+    "tree": ("engine.session_tree", "print the family tree of recorded sessions"),
+    "ship": ("engine.ship", "make a small checkpoint of a run"),
     "worlds": ("engine.cli", "list the worlds and whether each has a checkpoint"),
 }
 
 # package: the extra of this project that installs it
 _EXTRAS = {
+    "h5py": "export",
+    "lerobot": "lerobot",
     "matplotlib": "train",
+    "minari": "export",
     "omg": "doom",
     "omgifol": "doom",
     "stable_baselines3": "rl",
@@ -80,26 +88,26 @@ def _fail(message: str) -> int:
     return 2
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that `arguments` (by default the process's own) name; see `COMMANDS`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (by default the process's own) name, see `COMMANDS`; returns its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] == "--version":
         import engine
 
         print(f"loci-engine {engine.__version__}")
-        return
+        return 0
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(COMMANDS))
-        return
+        return 0
     command, rest = _pick(words)
     if command is None:
         print(_overview([name for name in COMMANDS if name.startswith(f"{words[0]} ")]))
-        return
+        return 0
     runtime.setup()  # the module may import torch
     module = _load(command)
     import tyro
 
-    module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest))
+    return module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest)) or 0
 
 
 def _overview(names: Sequence[str] | dict[str, Any]) -> str:

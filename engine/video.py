@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -96,12 +97,19 @@ class VideoWriter:
         scale: magnification in whole pixels; None makes small frames watchable (mp4 at least 480 pixels high,
             gif 240, png as they are).
         capacity: frames that may wait; :meth:`add` waits when so many do, so that none is ever dropped.
+        background: let every other thread go first, where the system can (Linux).
 
     A failed write (a full disk) raises `UserError` from the next :meth:`add` or from :meth:`close`.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], fps: float, scale: int | None = None, *, capacity: int = 64
+        self,
+        path: str | os.PathLike[str],
+        fps: float,
+        scale: int | None = None,
+        *,
+        capacity: int = 64,
+        background: bool = False,
     ) -> None:
         self.path = check_path(path)
         if not (math.isfinite(fps) and fps > 0):
@@ -112,6 +120,7 @@ class VideoWriter:
         self.scale = scale
         self.frames = 0
         self.saved = False  # the file is there, whole
+        self._background = background
         self._shape: tuple[int, ...] | None = None
         self._temporary = _temporary(self.path)
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(capacity)
@@ -164,9 +173,28 @@ class VideoWriter:
     ) -> None:
         self.close()
 
+    @property
+    def waiting(self) -> int:
+        """Frames that were added and not taken up by the encoder so far."""
+        return self._queue.qsize()
+
+    def discard(self) -> None:
+        """End without a file, at once but for the frame in hand; also while another thread is in `close`."""
+        self.frames = 0
+        with self._queue.mutex:
+            self._queue.queue.clear()
+            self._queue.not_full.notify_all()
+        if self._closed:
+            self._queue.put(None)  # the one that `close` had put there is gone
+        else:
+            self.close()
+
     # --- the writer's thread ---
 
     def _run(self) -> None:
+        if self._background and sys.platform == "linux":
+            thread = threading.get_native_id()  # on Linux a priority is of one thread
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 5)
         frames = _QueueFrames(self._queue, self.path.suffix.lower(), self.scale)
         try:
             first = next(frames, None)

@@ -7,7 +7,7 @@ the cache), so that a game loop can show the frame before it pays for rememberin
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.model import odometry
 from engine.model.cache import MODES, Cache, Mode
+from engine.model.cache_state import cache_from, state_of
 from engine.model.codec import Codec
 from engine.model.generator import Generator
 from engine.model.layers import Rotation
@@ -34,6 +35,17 @@ class Snapshot:
     seeds: tuple[int, ...]
     frame: np.ndarray
     drawn: tuple[Tensor, Tensor, np.ndarray] | None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The same as plain values for JSON and tensors on the CPU; `World.snapshot_from` reads them."""
+        meta, tensors = state_of(self.cache)
+        named = {f"cache.{name}": tensor for name, tensor in tensors.items()}
+        named["frame"] = torch.from_numpy(self.frame.copy())
+        if self.drawn is not None:
+            latents, action, pose = self.drawn
+            named["drawn.latents"], named["drawn.action"] = latents.cpu().contiguous(), action.cpu().contiguous()
+            named["drawn.pose"] = torch.from_numpy(pose.copy())
+        return {"seeds": list(self.seeds), "cache": meta}, named
 
 
 class World:
@@ -89,6 +101,7 @@ class World:
         self.cache = Cache(generator.config, batch, mode, self.device, dtype, shape, memory_budget, recall)
         self.seeds = [0] * batch
         self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
+        self.latents: Tensor | None = None  # (B, N, C) float32, of the frame that was rendered last
         self._drawn: tuple[Tensor, Tensor, np.ndarray] | None = None
 
     @property
@@ -186,8 +199,27 @@ class World:
         def predict(x: Tensor, i: int, level: float) -> Tensor:
             return self._pass(x, acted, level, rotation, self.cache.attend)
 
-        latents = sample(predict, noise.to(self.device), self.levels)
-        self._drawn = (latents, acted, pose)
+        return self._show(sample(predict, noise.to(self.device), self.levels), acted, pose)
+
+    @torch.inference_mode()
+    def adopt(self, latents: Tensor, action: np.ndarray) -> np.ndarray:
+        """In place of `render`: take latents (B, N, C) that were drawn before as the frame that `action` leads to.
+
+        With the latents that `render` gave in this state, all that follows is the same, at the price of the commit.
+        """
+        c = self.generator.config
+        if tuple(latents.shape) != (self.batch, c.tokens, c.channels):
+            raise ValueError(
+                f"world: expected latents {(self.batch, c.tokens, c.channels)}, got {tuple(latents.shape)}"
+            )
+        action = self._action(action)
+        acted = torch.from_numpy(action).to(self.device)
+        if (self.cache.count == 0).any():
+            raise ValueError("world: reset it before adopting a frame")
+        return self._show(latents.to(self.device, torch.float32), acted, self._next_pose(action))
+
+    def _show(self, latents: Tensor, acted: Tensor, pose: np.ndarray) -> np.ndarray:
+        self.latents, self._drawn = latents, (latents, acted, pose)
         self.frame = self.codec.decode(latents).cpu().numpy()
         return self.frame.copy()
 
@@ -251,6 +283,33 @@ class World:
         self.frame = snapshot.frame.copy()
         self._drawn = snapshot.drawn
         return self.frame.copy()
+
+    def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:
+        """The snapshot whose `Snapshot.state` this is. Raises ValueError where it is not one of such a world."""
+        seeds, inner = meta.get("seeds"), meta.get("cache")
+        if not isinstance(seeds, list) or len(seeds) != self.batch or not isinstance(inner, Mapping):
+            raise ValueError(f"world: a snapshot needs {self.batch} seeds and a cache")
+        if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
+            raise ValueError("world: a snapshot's seeds must be whole numbers from 0 to 2^63 - 1")
+        named = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("cache.")}
+        cache = cache_from(self.generator.config, inner, named, self.device, self.dtype, self.memory_model)
+        frame, c = tensors.get("frame"), self.generator.config
+        if cache.batch != self.batch or frame is None or frame.dtype != torch.uint8:
+            raise ValueError(f"world: expected a snapshot of {self.batch} worlds with their frame")
+        if tuple(frame.shape) != self.frame.shape:
+            raise ValueError(f"world: expected a snapshot's frame {self.frame.shape}, got {tuple(frame.shape)}")
+        drawn = None
+        if "drawn.latents" in tensors:
+            if not {"drawn.action", "drawn.pose"} <= tensors.keys():
+                raise ValueError("world: a snapshot's drawn frame needs latents, action and pose")
+            latents, action, pose = (tensors[f"drawn.{name}"] for name in ("latents", "action", "pose"))
+            if tuple(pose.shape) != (self.batch, 3) or pose.dtype != torch.float64:
+                raise ValueError(f"world: a snapshot's pose cannot be {pose.dtype} {tuple(pose.shape)}")
+            if tuple(latents.shape) != (self.batch, c.tokens, c.channels) or latents.dtype != torch.float32:
+                raise ValueError(f"world: a snapshot's latents cannot be {latents.dtype} {tuple(latents.shape)}")
+            acted = torch.from_numpy(self._action(action.numpy())).to(self.device)
+            drawn = (latents.to(self.device), acted, pose.numpy().copy())
+        return Snapshot(cache, tuple(seeds), frame.numpy().copy(), drawn)
 
     def stats(self) -> dict[str, Any]:
         """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""

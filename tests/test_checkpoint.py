@@ -297,3 +297,15 @@ def test_a_replaced_file_is_whole_and_leaves_nothing_beside(tmp_path: Path) -> N
     checkpoint.replace_file(tmp_path / "a.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_bytes() == b"new"
+
+
+def test_matrices_in_8_bits_come_back_nearly_the_same_at_half_the_size(tmp_path: Path) -> None:
+    weights = {"w": torch.randn(64, 48), "none": torch.zeros(0, 4), "b": torch.randn(64), "scale": torch.randn(3, 2)}
+    checkpoint.save(tmp_path / "16", {}, {"m": {name: t.half() for name, t in weights.items()}})
+    checkpoint.save(tmp_path / "8", {}, {"m": checkpoint.in_8_bits(weights)})
+    _, found = checkpoint.load(tmp_path / "8")
+    assert found["m"].keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(found["m"][name], tensor, atol=0.02, rtol=0)
+    sizes = {kind: sum(p.stat().st_size for p in (tmp_path / kind).glob("*.safetensors")) for kind in ("8", "16")}
+    assert sizes["8"] < 0.7 * sizes["16"]

@@ -39,20 +39,47 @@ RULES = {
     "engine.config": rule("engine.errors", "tomli"),
     "engine.actions": rule("engine.config engine.errors", "numpy torch"),
     "engine.checkpoint": rule("", "safetensors torch"),
+    "engine.ship": rule("engine.checkpoint", "tyro"),
     "engine.runtime": rule(lazy="torch"),
     "engine.video": rule("", "imageio numpy PIL av", lazy="imageio PIL av"),
     "engine.model": rule("engine.model", "torch numpy"),
     "engine.world": rule("engine.model", "torch numpy"),
-    "engine.session": rule("engine.world", "torch numpy"),
+    "engine.session": rule("engine.session_info engine.session_store", "torch numpy"),
+    "engine.session_store": rule("engine.checkpoint", "safetensors torch"),
+    "engine.session_info": rule("engine.session_store engine.runtime", lazy="torch"),
+    "engine.session_writer": rule(
+        "engine.session engine.session_info engine.session_store engine.video", "torch numpy"
+    ),
+    "engine.session_record": rule("engine.session_info engine.session_store engine.session_writer", "numpy"),
+    "engine.session_replay": rule(
+        "engine.session engine.session_info engine.runtime engine.checkpoint",
+        "torch numpy tyro",
+        lazy="engine.loading engine.video tqdm",
+    ),
+    "engine.session_export": rule(
+        "engine.session engine.session_replay engine.session_tree", "numpy tyro", lazy="engine tqdm"
+    ),
+    "engine.session_datasets": rule("engine.session engine.session_export", "numpy", lazy="gymnasium minari lerobot"),
+    "engine.session_tree": rule("engine.session engine.session_store", "tyro"),
     "engine.loading": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
-    "engine.game": rule("engine.game engine.world engine.session engine.video", "pygame numpy", lazy="PIL"),
-    "engine.envs": rule("engine.envs engine.loading engine.world", "gymnasium numpy torch"),
+    "engine.game": rule(
+        "engine.game engine.world engine.session engine.session_info engine.session_record engine.session_replay"
+        " engine.session_writer engine.video"
+        " engine.session_tree",
+        "pygame numpy",
+        lazy="PIL engine.loading",
+    ),
+    "engine.envs": rule(
+        "engine.envs engine.loading engine.world engine.session_info engine.session_record engine.session_writer",
+        "gymnasium numpy torch",
+    ),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
     "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),
     "engine.train": rule(
-        "engine.train engine.model engine.sources engine.world engine.loading engine.checkpoint engine.runtime",
+        "engine.train engine.model engine.sources engine.world engine.loading engine.checkpoint engine.runtime"
+        " engine.session engine.session_export engine.session_store engine.session_tree",
         "gymnasium numpy safetensors torch tqdm tyro PIL",
-        lazy="tensorboard matplotlib",
+        lazy="tensorboard matplotlib av",
     ),
     "engine.bench": rule(
         "engine.bench engine.model engine.world engine.loading engine.sources engine.runtime"

@@ -1,7 +1,10 @@
 """World: seeded, batched, and exactly restorable."""
 
+import json
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from engine.model.codec import Codec, CodecConfig
@@ -165,3 +168,66 @@ def test_warm_up_leaves_nothing_behind() -> None:
     assert world.warm_up() > 0
     world.reset(7, pictures(1, 2))
     assert np.array_equal(play(world, moves), expected)
+
+
+@pytest.mark.parametrize("memory", ["window", "full"])
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_snapshot_that_was_kept_as_plain_tensors_goes_on_with_the_same_frames(
+    memory: str, between: bool, dtype: torch.dtype
+) -> None:
+    world, moves = make_world(batch=2, memory=memory, dtype=dtype), actions(90, 2)
+    world.reset(3, pictures(2, 2))
+    play(world, moves[:70])  # past the first buffers of `full`
+    if between:
+        world.render(moves[70])
+    meta, tensors = world.snapshot().state()
+    if between:
+        world.commit()
+    expected = play(world, moves[71:])
+    kept = safetensors.torch.load(safetensors.torch.save(tensors))
+    other = make_world(batch=2, dtype=dtype)
+    other.restore(other.snapshot_from(json.loads(json.dumps(meta)), kept))
+    assert other.mode == memory
+    if between:
+        other.commit()
+    assert np.array_equal(play(other, moves[71:]), expected)
+
+
+def test_adopted_latents_lead_on_as_if_they_had_been_drawn() -> None:
+    world, moves = make_world(), actions(12)
+    world.reset(3, pictures(1, 1))
+    kept = []
+    for move in moves[:6]:
+        world.step(move)
+        assert world.latents is not None
+        kept.append(world.latents)
+    expected = play(world, moves[6:])
+    world.reset(3, pictures(1, 1))
+    for move, latents in zip(moves[:6], kept, strict=True):
+        world.adopt(latents, move)
+        world.commit()
+    assert np.array_equal(play(world, moves[6:]), expected)
+
+
+def test_a_snapshot_that_does_not_fit_is_named() -> None:
+    world = make_world()
+    world.reset(3, pictures(1, 1))
+    play(world, actions(3))
+    meta, tensors = world.snapshot().state()
+    wrong: list[tuple[dict, dict]] = [
+        ({**meta, "seeds": [-1]}, tensors),
+        ({**meta, "seeds": None}, tensors),
+        ({**meta, "cache": {"mode": "forever", "slots": 4}}, tensors),
+        ({**meta, "cache": {"mode": "full", "slots": 10**12}}, tensors),
+        ({**meta, "cache": {"mode": "window", "slots": 4.0}}, tensors),
+        (meta, {name: tensor for name, tensor in tensors.items() if name != "cache.keys"}),
+        (meta, {**tensors, "cache.values": tensors["cache.values"][..., :5, :]}),
+        (meta, {**tensors, "cache.time": tensors["cache.time"] + 9}),
+        (meta, {**tensors, "cache.count": tensors["cache.count"].float()}),
+        (meta, {**tensors, "frame": tensors["frame"][:, :5]}),
+        (meta, {**tensors, "drawn.latents": torch.zeros(2), "drawn.action": torch.zeros(1, 3)}),
+    ]
+    for some_meta, some_tensors in wrong:
+        with pytest.raises(ValueError, match="world|cache"):
+            world.snapshot_from(some_meta, some_tensors)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.game.window import Window
 
 T = TypeVar("T")
+JUMP_SECONDS = 10.0  # of play that Shift+Backspace goes back
 
 
 class Commands:
@@ -50,6 +51,8 @@ class Commands:
             return True
         if key == "r":
             self.restart(other=not shift)
+        elif key == "backspace" and shift:
+            worker.jump_back(JUMP_SECONDS, self.window.settings.video_rate)
         elif key == "backspace":
             worker.rewind(True)
         else:
@@ -151,7 +154,7 @@ class Commands:
             window.worker.stop_recording()
             return
         try:
-            path = _new_file(window.settings.recordings, window.settings.name, ".mp4")
+            path = new_file(window.settings.recordings, window.settings.name, ".mp4")
         except OSError as error:
             window.say(f"{window.settings.recordings}: {error.strerror}")
         else:
@@ -166,7 +169,7 @@ class Commands:
         width, height = screen.get_size()
         pixels = np.frombuffer(pygame.image.tobytes(screen, "RGB"), np.uint8).reshape(height, width, 3)
         try:
-            path = save_picture(_new_file(window.settings.pictures, window.settings.name, ".png"), pixels)
+            path = save_picture(new_file(window.settings.pictures, window.settings.name, ".png"), pixels)
         except UserError as error:
             window.say(str(error))
         except OSError as error:
@@ -180,7 +183,7 @@ def _after(values: Sequence[T], value: T, way: int) -> T:
     return values[(values.index(value) + way) % len(values)] if value in values else values[0]
 
 
-def _new_file(folder: Path, name: str, extension: str) -> Path:
+def new_file(folder: Path, name: str, extension: str) -> Path:
     """A path in the folder, which is made, that no file has; its name says when."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,8 +39,35 @@ class Playable(Protocol):
     def stats(self) -> dict[str, Any]: ...
 
 
+class Log(Protocol):
+    """What a game tells of its life; see engine.game.log.SessionLog."""
+
+    say: Callable[[str], None]
+
+    @property
+    def on(self) -> bool: ...
+    def finish(self, timeout: float | None = 8.0) -> None: ...
+    def restarted(self, game: Game) -> None: ...
+    def wants_state(self) -> bool: ...
+    def drawn(self, game: Game, action: np.ndarray, state: Any) -> None: ...
+    def switched(self, mode: str) -> None: ...
+    def mark(self) -> Any: ...
+    def went_back(self, mark: Any, snapshot: Any) -> None: ...
+
+
 @dataclass(frozen=True)
 class _Moment:
+    snapshot: Any
+    frame: np.ndarray
+    index: int
+    mark: Any = None  # where the log was then
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A moment of a recorded session that a game goes on from; parent: what a branch's ``session.json`` says of it."""
+
+    parent: Any
     snapshot: Any
     frame: np.ndarray
     index: int
@@ -54,10 +81,19 @@ class Game:
         starts: start frames by name, uint8 (H, W, 3); at least one.
         seed: of the world's noise, >= 0.
         start: name of the first start frame; None lets the seed choose one.
+        log: is told of everything that the frames depend on.
+        origin: the moment that the game begins at, instead of the start, and comes back to by `restart`.
     """
 
     def __init__(
-        self, world: Playable, starts: Mapping[str, np.ndarray], *, seed: int = 0, start: str | None = None
+        self,
+        world: Playable,
+        starts: Mapping[str, np.ndarray],
+        *,
+        seed: int = 0,
+        start: str | None = None,
+        log: Log | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.world = world
         self.starts = dict(starts)
@@ -66,6 +102,8 @@ class Game:
         self.index = 0  # frames since the start
         self.frame = self.starts[self.start]  # what is shown
         self.meter = RevisitMeter()
+        self.log, self.origin = log, origin
+        self._action = np.zeros(len(world.buttons), np.uint8)
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
 
@@ -79,17 +117,25 @@ class Game:
             place = (names.index(self.start) + 1) % len(names)
             self.start = names[place]
             self.seed += place == 0
-        picture = self.starts[self.start]
-        self.frame = self.world.reset(self.seed, picture[None, None], None)[0]
-        self.index = 0
+            self.origin = None
+        if self.origin is None:
+            self.frame = self.world.reset(self.seed, self.starts[self.start][None, None], None)[0]
+            self.index = 0
+        else:
+            self.world.restore(self.origin.snapshot)
+            self.frame, self.index = self.origin.frame, self.origin.index
         self._past.clear()
         self.meter.forget()
-        self._remember()
+        if self.log is not None:
+            self.log.restarted(self)
+        if self._slots():
+            self._remember(self.world.snapshot())
         return self.frame
 
     def render(self, pressed: Iterable[str]) -> np.ndarray:
         """Draw the next frame, uint8 (H, W, 3), with these buttons held; `commit` must follow."""
-        self.frame = self.world.render(encode(self.world.buttons, pressed)[None])[0]
+        self._action = encode(self.world.buttons, pressed)
+        self.frame = self.world.render(self._action[None])[0]
         self.index += 1
         return self.frame
 
@@ -97,8 +143,12 @@ class Game:
         """Write the frame that was drawn into the world's memory."""
         self.world.commit()
         self.meter.see(self.world.stats().get("pose"), self.frame, self.index)
-        if self.index % REWIND_STRIDE == 0:
-            self._remember()
+        kept, logged = self.index % REWIND_STRIDE == 0 and self._slots() > 0, self.log and self.log.wants_state()
+        snapshot = self.world.snapshot() if kept or logged else None
+        if self.log is not None:
+            self.log.drawn(self, self._action, snapshot if logged else None)
+        if kept:
+            self._remember(snapshot)
 
     @property
     def can_load(self) -> bool:
@@ -117,9 +167,9 @@ class Game:
         self._past.append(self._saved)
         return self._return_to(self._saved)
 
-    def rewind(self) -> np.ndarray | None:
-        """Go some frames back; returns the frame there, or None where the past ends."""
-        while self._past and self._past[-1].index >= self.index and len(self._past) > 1:
+    def rewind(self, frames: int = 1) -> np.ndarray | None:
+        """Go at least so many frames back, or as far as is kept; returns that frame, or None where the past ends."""
+        while self._past and self._past[-1].index > self.index - frames and len(self._past) > 1:
             self._past.pop()
         if not self._past or self._past[-1].index >= self.index:
             return None
@@ -132,25 +182,33 @@ class Game:
     def set_mode(self, mode: str) -> None:
         """Switch the memory mode, one of the world's; moments to go back to are then continued in it, too."""
         self.world.set_mode(mode)
+        if self.log is not None:
+            self.log.switched(mode)
 
-    def _now(self) -> _Moment:
-        return _Moment(self.world.snapshot(), self.frame, self.index)
+    def _now(self, snapshot: Any = None) -> _Moment:
+        mark = self.log.mark() if self.log is not None else None
+        return _Moment(self.world.snapshot() if snapshot is None else snapshot, self.frame, self.index, mark)
 
-    def _remember(self) -> None:
-        size = max(1, int(self.world.stats()["memory_bytes"]))
-        slots = min(REWIND_SLOTS, REWIND_BYTES // size)
-        if slots < REWIND_FEWEST:
-            self._past.clear()
-            return
-        while len(self._past) >= slots:
+    def _slots(self) -> int:
+        """How many moments may be kept; none where copying a large memory so often would make the game stutter."""
+        slots = min(REWIND_SLOTS, REWIND_BYTES // max(1, int(self.world.stats()["memory_bytes"])))
+        if slots >= REWIND_FEWEST:
+            return slots
+        self._past.clear()
+        return 0
+
+    def _remember(self, snapshot: Any) -> None:
+        while len(self._past) >= self._slots():
             self._past.popleft()
-        self._past.append(self._now())
+        self._past.append(self._now(snapshot))
 
     def _return_to(self, moment: _Moment) -> np.ndarray:
         mode = self.world.stats()["mode"]
         self.world.restore(moment.snapshot)  # with the mode of that time
+        if self.log is not None:
+            self.log.went_back(moment.mark, moment.snapshot)
         if self.world.stats()["mode"] != mode:
-            self.world.set_mode(mode)
+            self.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
         self.meter.forget(after=moment.index)
         return self.frame

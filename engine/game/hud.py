@@ -83,6 +83,13 @@ class Hud:
             screen.blit(name, (left + pad, y))
             screen.blit(value, (left + pad + column, y))
 
+    def text(self, screen: pygame.Surface, text: str, colour: Colour, place: tuple[int, int], corner: str) -> None:
+        """A line of text; `corner` of it, as pygame names them, is at `place`."""
+        word = self._font(screen, 0.9).render(text, True, colour)
+        rect = word.get_rect(**{corner: place})
+        self._box(screen, rect.inflate(8, 4))
+        screen.blit(word, rect)
+
     def badge(self, screen: pygame.Surface, text: str, colour: Colour, right: int, top: int) -> int:
         """A word with a dot, its upper right corner at (right, top). Returns where the next one goes."""
         font = self._font(screen)

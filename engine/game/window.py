@@ -227,7 +227,7 @@ class Window:
         top = margin
         for on, text, colour in (
             (not worker.ready, "LOADING" + "." * (int(2 * now) % 4), ACCENT),
-            (worker.recorder.on, "REC", RED),
+            (worker.recording, "REC", RED),
             (worker.rewinding, "REWIND", ACCENT),
             (worker.paused and worker.ready, "PAUSED", ACCENT),
         ):

@@ -16,7 +16,7 @@ from engine import video
 from engine.actions import decode
 from engine.errors import UserError
 from engine.game.controls import Controls, Taken
-from engine.game.game import Game
+from engine.game.game import Game, Log
 from engine.game.recorder import Recorder
 from engine.game.timings import Timings
 
@@ -84,6 +84,7 @@ class Worker:
         self.ready = False  # the game is open
         self.finished = False  # the limit is reached
         self.recorder = Recorder(self._say)
+        self.log: Log | None = None
 
     # --- for the window's thread ---
 
@@ -123,6 +124,19 @@ class Worker:
     def rewind(self, on: bool) -> None:
         """While on, frames come from the past instead of the model."""
         self._set(_rewinding=on)
+
+    def jump_back(self, seconds: float, rate: float) -> None:
+        """Go so much of play back at once, or as far as is kept."""
+
+        def jump(game: Game) -> np.ndarray | None:
+            return game.rewind(max(1, round(seconds * rate)))
+
+        self.do(jump)
+
+    @property
+    def recording(self) -> bool:
+        """Whether a video or a session is being written."""
+        return self.recorder.on or (self.log is not None and self.log.on)
 
     @property
     def paused(self) -> bool:
@@ -169,6 +183,9 @@ class Worker:
         try:
             try:
                 game = self._open_game()
+                self.log = game.log
+                if game.log is not None:
+                    game.log.say = self._say
                 video.prepare()
                 if not self._stop:
                     first = game.restart()
@@ -178,6 +195,8 @@ class Worker:
                     self._play(game)
             finally:
                 self.recorder.finish()
+                if self.log is not None:
+                    self.log.finish()
         except BaseException as error:  # raised on the window's thread by check()
             self._error = error
         self._notify()

@@ -23,6 +23,7 @@ Mode = Literal["window", "full", "mag"]
 MODES: tuple[Mode, ...] = ("window", "full", "mag")
 RECALLS = ("relevance", "recent", "random")
 GROWTH = 64  # frames by which `full` grows at first; then by half
+BUFFERS = ("keys", "values", "unrotated")
 
 
 class Cache:
@@ -289,6 +290,9 @@ class Cache:
 
     def clear(self, only: np.ndarray | None = None) -> None:
         """Forget everything, in all worlds or those of `only` (B,) bool."""
+        if only is None and self.mode == "full":
+            # Back to the first size: what is drawn from here must not depend on what was played before.
+            self._allocate(GROWTH, 0)
         for b in np.arange(self.batch) if only is None else np.flatnonzero(only):
             self.time[b], self.hot[b] = -1, -1
             self.count[b], self.pose[b], self.look[b] = 0, 0.0, 0.0
@@ -343,7 +347,7 @@ class Cache:
         """Independent copy of all that is filled."""
         other = Cache.__new__(Cache)
         other.__dict__.update(self.__dict__)
-        for name in ("keys", "values", "unrotated"):
+        for name in BUFFERS:
             setattr(other, name, getattr(self, name).clone())
         for name in ("time", "hot", "count", "pose", "look"):
             setattr(other, name, getattr(self, name).copy())

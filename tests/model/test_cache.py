@@ -169,3 +169,15 @@ def test_training_sees_what_play_sees() -> None:
         drawn = generator(noisy[:, i : i + 1], level[:, :1], actions[:, i : i + 1], rotation, cache.attend)
         torch.testing.assert_close(drawn[:, 0], expected[:, i], atol=2e-5, rtol=1e-4)
         write(generator, cache, latents[:, i], actions[:, i])
+
+
+def test_a_cleared_cache_is_as_large_as_a_new_one() -> None:
+    generator = make_generator()
+    latents, actions = history(70, batch=1)
+    cache = Cache(CONFIG, 1, "full", torch.device("cpu"), torch.float32)
+    size = cache.bytes
+    for i in range(70):
+        write(generator, cache, latents[:, i], actions[:, i])
+    assert cache.bytes > size
+    cache.clear()
+    assert cache.bytes == size and cache.used.tolist() == [0]

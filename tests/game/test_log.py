@@ -1,0 +1,140 @@
+"""A recorded game: each way that the player took is a session, and each is drawn again bit for bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.game.game import Game
+from engine.game.log import SessionLog
+from engine.session import open_session
+from engine.session_replay import Pictures, Replayer, verify
+from tests.session_help import info_for
+from tests.test_world import BUTTONS, make_world, pictures
+
+
+class Player:
+    """Plays a recorded game, and keeps what it saw of each session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = make_world()
+        starts = {"cave": pictures(1, 1)[0, 0], "hall": pictures(1, 1, 4)[0, 0]}
+        self.log = SessionLog(folder, lambda game: info_for(game.world), video=False)  # type: ignore[arg-type]
+        self.game = Game(self.world, starts, seed=3, start="cave", log=self.log)
+        self.rng = np.random.default_rng(0)
+        self.seen: dict[str, dict[int, np.ndarray]] = {}
+
+    def play(self, frames: int) -> None:
+        for _ in range(frames):
+            pressed = [button for button in BUTTONS if self.rng.random() < 0.4]
+            frame = self.game.render(pressed)
+            self.game.commit()
+            self.seen.setdefault(self.log.sessions[-1].name, {})[self.game.index] = frame
+
+    def check(self) -> None:
+        self.log.finish()
+        assert self.log.failed is None
+        again = make_world()
+        for path in self.log.sessions:
+            session = open_session(path)
+            assert session.ended and verify(session, again).differs is None, path
+            shown, seen = Pictures(session, again.codec), self.seen.get(path.name, {})
+            assert sorted(seen) == list(range(session.first + 1, session.last + 1))
+            assert all(np.array_equal(shown.frame(index), frame) for index, frame in seen.items())
+
+
+def test_going_back_makes_branches_and_restarting_makes_sessions(tmp_path: Path) -> None:
+    player = Player(tmp_path / "walk")
+    game = player.game
+    game.restart()
+    player.play(30)
+    game.save()
+    player.play(7)
+    game.load()
+    player.play(5)  # walk-2, from 30
+    assert game.rewind(20) is not None and game.index == 30  # no older moment is kept after F8
+    game.set_mode("full")
+    player.play(9)  # walk-3, from walk at 30
+    game.rewind()
+    game.rewind()
+    at = game.index
+    game.world.set_steps(1)
+    player.play(6)  # walk-4, from walk-3
+    game.save()
+    game.restart(other=True)
+    player.play(12)  # walk-5, a root
+    game.load()
+    game.load()
+    player.play(4)  # walk-6, from walk-4's end
+    game.save()
+    game.load()
+    player.play(4)  # it never left: no branch
+    player.check()
+    names = [path.name for path in player.log.sessions]
+    assert names == ["walk", *(f"walk-{n}" for n in range(2, 7))]
+    parents = {path.name: open_session(path).info.parent for path in player.log.sessions}
+    found = {name: (parent.folder, parent.frame) if parent else None for name, parent in parents.items()}
+    assert found == {
+        "walk": None,
+        "walk-2": ("walk", 30),
+        "walk-3": ("walk", 30),
+        "walk-4": ("walk-3", at),
+        "walk-5": None,
+        "walk-6": ("walk-4", at + 6),
+    }
+    assert open_session(tmp_path / "walk-6").last == at + 6 + 8
+
+
+def test_a_mode_that_changed_before_saving_and_after_loading_is_drawn_again(tmp_path: Path) -> None:
+    player = Player(tmp_path / "walk")
+    player.game.restart()
+    player.play(20)
+    player.game.set_mode("full")
+    player.game.save()
+    player.play(10)
+    player.game.set_mode("window")
+    player.game.load()
+    player.play(10)
+    player.check()
+
+
+def test_ten_seconds_are_gone_back_in_no_time(tmp_path: Path) -> None:
+    player = Player(tmp_path / "walk")
+    player.game.restart()
+    player.play(150)
+    player.game.rewind(120)
+    assert player.game.index == 28
+    player.play(3)
+    player.check()
+    assert open_session(tmp_path / "walk-2").info.parent is not None
+
+
+def test_a_recording_that_fails_is_told_once_and_play_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    player, said = Player(tmp_path / "walk"), list[str]()
+    player.log.say = said.append
+    player.game.restart()
+    player.play(10)
+
+    def fail(self: object, *arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.session_writer.SessionWriter.write", fail)
+    player.play(3)
+    while not said:
+        pass
+    player.game.rewind()
+    player.play(3)
+    player.game.restart()
+    player.play(3)
+    player.log.finish()
+    assert len(said) == 1 and "no space left" in said[0] and not player.log.on
+    assert open_session(tmp_path / "walk").last >= 1
+
+
+def test_what_was_recorded_can_be_gone_on_from_by_another_game(tmp_path: Path) -> None:
+    player = Player(tmp_path / "walk")
+    player.game.restart()
+    player.play(40)
+    player.check()
+    replayer = Replayer(open_session(tmp_path / "walk"), make_world())
+    assert np.array_equal(replayer.go_to(33), player.seen["walk"][33])

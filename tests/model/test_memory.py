@@ -1,5 +1,6 @@
 """Folded memory: sliced, cached inference gives what one dense pass over the folds gives; nothing is silently lost."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from engine.model import odometry
 from engine.model.attention import two_streams
 from engine.model.cache import Cache
+from engine.model.cache_state import cache_from, state_of
 from engine.model.cold import ColdStore
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
 from engine.model.memory import Memory, MemoryConfig, new_delta, with_delta
@@ -334,3 +336,42 @@ def test_a_low_rank_memory_starts_as_the_generator_and_stores_less() -> None:
     assert sum(f.numel() for f in factors.values()) < 0.3 * sum(w.numel() for w in weights.values())
     factors["blocks.0.qkv.weight.b"] += 1.0
     assert not torch.equal(with_delta(weights, factors)["blocks.0.qkv.weight"], weights["blocks.0.qkv.weight"])
+
+
+def test_a_cache_in_the_middle_of_a_fold_survives_a_file() -> None:
+    generator, memory = models(MemoryConfig(budget=2 * N))
+    player = Player(generator, memory)
+    while not (player.cache.folding and player.cache.folding.jobs and len(player.cache.cold[0]) > 3):
+        player.step()
+    meta, tensors = state_of(player.cache)
+    assert meta["jobs"] and any(name.startswith("cold.1.") for name in tensors)
+    meta = json.loads(json.dumps(meta))
+    expected = player.run(20)
+    player.cache = cache_from(CONFIG, meta, tensors, CPU, torch.float32, memory)
+    torch.testing.assert_close(player.run(20), expected, rtol=0, atol=0)
+
+
+def test_a_state_that_does_not_fit_is_named() -> None:
+    generator, memory = models(MemoryConfig(budget=2 * N))
+    player = Player(generator, memory)
+    while not (player.cache.folding and player.cache.folding.jobs and len(player.cache.cold[0]) > 3):
+        player.step()
+    meta, tensors = state_of(player.cache)
+    wrong = [
+        ({**meta, "mode": "forever"}, tensors),
+        ({**meta, "blocks": 10**6}, tensors),
+        ({**meta, "recall": 3}, tensors),
+        ({**meta, "filled": -1}, tensors),
+        ({**meta, "jobs": [{"worlds": [5], "layer": 1}]}, tensors),
+        ({**meta, "jobs": [{"worlds": [0], "layer": 99}]}, tensors),
+        (meta, {**tensors, "hot": tensors["hot"] + 99}),
+        (meta, {**tensors, "pose": tensors["pose"] * torch.nan}),
+        (meta, {**tensors, "cold.0.blocks": tensors["cold.0.blocks"][:, :-1]}),
+        (meta, {name: tensor for name, tensor in tensors.items() if name != "cold.1.poses"}),
+        (meta, {**tensors, "pending.0.latents": torch.zeros(1, 2, 3)}),
+    ]
+    for some_meta, some_tensors in wrong:
+        with pytest.raises(ValueError, match="cache: |cold storage: "):
+            cache_from(CONFIG, some_meta, some_tensors, CPU, torch.float32, memory)
+    with pytest.raises(ValueError, match="memory model"):
+        cache_from(CONFIG, meta, tensors, CPU, torch.float32)

@@ -119,6 +119,7 @@ class GeneratorStage:
                 **self.settings(),
             },
             "frames": 0,
+            "before": self._stages_before(),
         }
 
     def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
@@ -128,6 +129,12 @@ class GeneratorStage:
     def settings(self) -> dict[str, Any]:
         """What a run of this stage keeps from its beginning, beside what all stages have."""
         return {}
+
+    def _stages_before(self) -> list[Any]:
+        """What the checkpoint that this run begins with was trained by."""
+        if self.args.init is None:
+            return []
+        return list(checkpoint.read_config(self.args.init).get("notes", {}).get("stages", []))
 
     def _codec(self) -> tuple[Codec, dict[str, Any]]:
         own = self.args.run / checkpoint.CONFIG
@@ -277,8 +284,6 @@ class GeneratorStage:
         shapes, tensors = self.parts()
         done = {"stage": self.name, "steps": step, "frames": self.state["frames"]}
         notes = {**self.codec_checkpoint.get("notes", {}), "hardware": runtime.hardware()}
-        if self.args.init is not None:
-            notes["stages"] = checkpoint.read_config(self.args.init).get("notes", {}).get("stages", [])
         config = {
             "world": self.config.name,
             "preset": self.preset.name,
@@ -287,7 +292,7 @@ class GeneratorStage:
             **shapes,
             "steps": self.args.play_steps,
             "timestep_shift": 1.0,
-            "notes": {**notes, "stages": [*notes.get("stages", []), done]},
+            "notes": {**notes, "stages": [*self.state["before"], done]},
         }
         codec = {name: p.half() for name, p in self.codec.state_dict().items()}
         checkpoint.save(self.args.run, config, {"codec": codec, **tensors})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from engine import checkpoint
+from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.loading import fits
 from engine.model.generator import Generator
@@ -92,9 +93,11 @@ class MemoryStage(GeneratorStage):
 
     name = "memory"
 
-    def __init__(self, args: Args, *rest: Any) -> None:
+    def __init__(self, args: Args, config: WorldConfig, *rest: Any) -> None:
         self.memory_config = memory_config(args)
-        super().__init__(args, *rest)
+        if args.init is None and not (args.run / self.name / checkpoint.CONFIG).exists():
+            args.init = config.checkpoint_path
+        super().__init__(args, config, *rest)
         if self.memory_config.block > self.model.config.clip:
             raise UserError(f"--block must be at most {self.model.config.clip}, the length of a clip")
         self.unfolding = Unfolding(self.part.memory)
@@ -178,6 +181,12 @@ class MemoryStage(GeneratorStage):
         flat = actions.flatten(0, 1).cpu().numpy()
         poses = odometry.integrate(flat, range(0, len(flat), shape[1]), motion)
         return torch.from_numpy(poses).unflatten(0, shape)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        found = super().tensors()
+        if "generator" not in self.trained:  # it stays as it is, and belongs to the run all the same
+            found["ema"] |= {f"generator.{name}": p for name, p in self.model.named_parameters()}
+        return found
 
     def report(self, scores: dict[str, float]) -> str:
         return f"blocks from their folds {scores['block_psnr']:.2f} dB; the codec's own {scores['codec_psnr']:.2f} dB"

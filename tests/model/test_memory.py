@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.model import odometry
 from engine.model.attention import two_streams
-from engine.model.cache import Cache
+from engine.model.cache import Cache, Mode
 from engine.model.cache_state import cache_from, state_of
 from engine.model.cold import ColdStore
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
@@ -33,15 +34,17 @@ CONFIG = GeneratorConfig(
 )
 N = CONFIG.tokens
 CPU = torch.device("cpu")
+M = TypeVar("M", bound=torch.nn.Module)
 
 
-def shaken(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+def shaken(model: M, seed: int) -> M:
     """With no weight left at zero, or nothing would be seen."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn(p.shape, generator=random) * 0.1)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def models(shape: MemoryConfig, config: GeneratorConfig = CONFIG) -> tuple[Generator, Memory]:
@@ -53,9 +56,7 @@ def models(shape: MemoryConfig, config: GeneratorConfig = CONFIG) -> tuple[Gener
 class Player:
     """Plays fixed latents and actions into a cache, as `World` does."""
 
-    def __init__(
-        self, generator: Generator, memory: Memory | None, mode: str = "mag", batch: int = 2, **options
-    ) -> None:
+    def __init__(self, generator: Generator, memory: Memory, mode: Mode = "mag", batch: int = 2, **options) -> None:
         self.generator, self.memory, self.batch = generator, memory, batch
         self.cache = Cache(generator.config, batch, mode, CPU, torch.float32, memory.config, **options)
         random = torch.Generator().manual_seed(7)
@@ -240,9 +241,9 @@ def test_a_budget_below_one_block_and_a_missing_memory_are_refused() -> None:
 
 def test_cold_blocks_come_back_from_ram_and_from_disk() -> None:
     random = torch.Generator().manual_seed(0)
-    blocks = [torch.randn(2, 3, 2, 5, 16, generator=random).unbind(0) for _ in range(7)]
+    blocks = [torch.randn(2, 3, 2, 5, 16, generator=random) for _ in range(7)]
     one = ColdStore()
-    one.append(*blocks[0], np.zeros(3), np.ones(4))
+    one.append(blocks[0][0], blocks[0][1], np.zeros(3), np.ones(4))
     store = ColdStore(ram_bytes=3 * one.bytes)
     for i, (keys, values) in enumerate(blocks):
         store.append(keys, values, np.array([i, 0.0, 0.0]), np.ones(4))
@@ -321,7 +322,7 @@ def test_training_on_folds_sees_what_play_sees() -> None:
     cache.prepare()
     played = generator(x, level, actions[:, :1], generator.rotation(here), cache.attend)
     clip = Clip(x, actions[:, :1], torch.zeros(1, 1), here, 0)
-    stored = [tuple(as_stored(part) for part in pair) for pair in folded]
+    stored = [(as_stored(k), as_stored(v)) for k, v in folded]
     position = torch.full((1, N), -cache.read_far)
     seen = teacher_forced(generator, clip, x, torch.zeros(1, 1), x, level, stored, position)
     torch.testing.assert_close(played, seen, atol=2e-5, rtol=1e-4)

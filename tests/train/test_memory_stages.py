@@ -147,7 +147,9 @@ def test_dead_reckoning_follows_turns_and_steps() -> None:
     motion = ((1.0, 0.0, 0.0), (0.0, 0.0, 90.0))
     actions = np.array([[1, 1], [1, 0], [0, 1], [1, 0], [1, 0], [1, 0]], np.uint8)
     poses = odometry.integrate(actions, [0, 4], motion)
-    np.testing.assert_allclose(poses[:4], [[0, 0, 0], [1, 0, 0], [1, 0, np.pi / 2], [1, 1, np.pi / 2]], atol=1e-12)
+    np.testing.assert_allclose(
+        poses[:4], np.array([[0, 0, 0], [1, 0, 0], [1, 0, np.pi / 2], [1, 1, np.pi / 2]]), atol=1e-12
+    )
     np.testing.assert_allclose(poses[4:], [[0, 0, 0], [1, 0, 0]], atol=1e-12)
     pose = np.zeros(3)
     for action in actions[1:4]:

@@ -272,6 +272,7 @@ def test_ctrl_c_ends_with_130_and_the_recording_is_whole(tmp_path: Path, window:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     try:
         end = time.monotonic() + 20

@@ -257,6 +257,7 @@ def _extras(entry: Mapping[str, Any], frame: int, log: _Log, where: str) -> None
         log.checks[frame] = (pixels, latents)
     if "reward" in entry:
         reward, over, cut = entry["reward"], entry.get("terminated", False), entry.get("truncated", False)
-        if type(reward) not in (int, float) or type(over) is not bool or type(cut) is not bool:
+        number = type(reward) is float or (type(reward) is int and abs(reward) < 2**63)
+        if not number or type(over) is not bool or type(cut) is not bool:
             raise UserError(f"{where}: reward is a number, terminated and truncated are true or false")
         log.results[frame] = (float(reward), over, cut)

@@ -85,6 +85,11 @@ class Player:
         cache.fold(self.memory)
         return out[:, 0]
 
+    def run_into_a_fold(self, after: int) -> None:
+        """Play until a block is half folded, and at least `after` are done."""
+        while not (self.cache.folding and self.cache.folding.jobs and len(self.cache.cold[0]) >= after):
+            self.step()
+
     def run(self, frames: int) -> torch.Tensor:
         return torch.stack([self.step() for _ in range(frames)], 1)
 
@@ -180,8 +185,7 @@ def test_the_paper_s_rule_keeps_the_last_frame_of_a_block_that_sees_itself_both_
 def test_a_snapshot_in_the_middle_of_a_fold_goes_on_alike() -> None:
     generator, memory = models(MemoryConfig(budget=2 * N))
     player = Player(generator, memory)
-    while not (player.cache.folding and player.cache.folding.jobs and len(player.cache.cold[0])):
-        player.step()
+    player.run_into_a_fold(after=1)
     kept = player.cache.copy()
     once = player.run(20)
     assert len(player.cache.cold[0]) > len(kept.cold[0])
@@ -342,8 +346,7 @@ def test_a_low_rank_memory_starts_as_the_generator_and_stores_less() -> None:
 def test_a_cache_in_the_middle_of_a_fold_survives_a_file() -> None:
     generator, memory = models(MemoryConfig(budget=2 * N))
     player = Player(generator, memory)
-    while not (player.cache.folding and player.cache.folding.jobs and len(player.cache.cold[0]) > 3):
-        player.step()
+    player.run_into_a_fold(after=4)
     meta, tensors = state_of(player.cache)
     assert meta["jobs"] and any(name.startswith("cold.1.") for name in tensors)
     meta = json.loads(json.dumps(meta))
@@ -355,8 +358,7 @@ def test_a_cache_in_the_middle_of_a_fold_survives_a_file() -> None:
 def test_a_state_that_does_not_fit_is_named() -> None:
     generator, memory = models(MemoryConfig(budget=2 * N))
     player = Player(generator, memory)
-    while not (player.cache.folding and player.cache.folding.jobs and len(player.cache.cold[0]) > 3):
-        player.step()
+    player.run_into_a_fold(after=4)
     meta, tensors = state_of(player.cache)
     wrong = [
         ({**meta, "mode": "forever"}, tensors),

@@ -151,18 +151,23 @@ class ClipSampler:
                 seen[a:b] = np.tril(near, -self.AWAY).any(1)
         return self.with_past[seen[self.with_past]]
 
-    def batch(self, size: int, seed: int, step: int, rank: int = 0) -> Clip:
+    def batch(self, size: int, seed: int, step: int, rank: int = 0, length: int | None = None) -> Clip:
         """Batch of `size` clips, a function of the arguments alone.
+
+        length: consecutive frames, the sampler's own by default, fewer where no episode is as long.
 
         How many old frames there are changes from step to step, 0 to `old`; they are random ones of the same
         episode, its first ones, as a sink holds them, or those with the nearest view.
         """
         rng = np.random.default_rng([seed, step, rank])
         old = int(rng.integers(0, self.old + 1)) if len(self.with_past) else 0
-        first = rng.choice(self.with_past if old else self.firsts, size)
-        if old and len(self.returns):
-            first = np.where(rng.random(size) < self.share_of_returns, rng.choice(self.returns, size), first)
-        index = first[:, None] + np.arange(self.length)
+        pool = self.with_past if old else self.firsts
+        length = min(length or self.length, int(self.left[pool].max()))
+        first = rng.choice(pool[self.left[pool] >= length], size)
+        returns = self.returns[self.left[self.returns] >= length]
+        if old and len(returns):
+            first = np.where(rng.random(size) < self.share_of_returns, rng.choice(returns, size), first)
+        index = first[:, None] + np.arange(length)
         if old:
             begin = self.start_of[first]
             past = np.stack([self._past(rng, b, f, old) for b, f in zip(begin, first, strict=True)])

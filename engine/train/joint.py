@@ -3,6 +3,8 @@
 The second training of MAG (arXiv 2512.18741). Contexts are mixed, so that one set of weights serves `window`, `full`
 and `mag`. History consistency: clips begin where the player comes back to a view, with the recent frames cut away, so
 that nothing but memory can explain what is seen (`--returns`; off by default, for it gained nothing here: LOG.md).
+Against drift, the context of a share of the steps is what the generator itself has played, tens of frames deep, while
+the target stays the simulator's frame (`--rollouts`): it learns to find back from its own errors.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from engine.train.generator import noise_levels
 from engine.train.generator import run as run_stage
 from engine.train.memory import Args as MemoryArgs
 from engine.train.memory import MemoryStage
+from engine.train.rollout import KEPT, History, play_on, roll_out
 
 
 @dataclass
@@ -37,7 +40,11 @@ class Args(MemoryArgs):
     folded_share: float = 0.6
     """Share of the steps with folded history; of the rest, half see old frames as they are, half a window alone."""
     own_frames: float = 0.35
-    """Share of the steps whose context is drawn by the generator itself."""
+    """Share of the steps whose context is drawn by the generator itself, all frames of a clip at once."""
+    rollouts: float = 0.0
+    """Share of the steps whose context the generator has played, frame by frame."""
+    stretches: int = 8
+    """Stretches of a clip's length, each from the last drawn frames of the one before, that a rollout may have."""
 
 
 class JointStage(MemoryStage):
@@ -51,7 +58,8 @@ class JointStage(MemoryStage):
         return {"generator": dict(generator.named_parameters()), "memory": memory}
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "blocks": self.args.blocks, "folded_share": self.args.folded_share}
+        own = {name: getattr(self.args, name) for name in ("blocks", "folded_share", "rollouts", "stretches")}
+        return {**super().settings(), **own}
 
     def folded(self, blocks: Clip, weights: Mapping[str, Mapping[str, Tensor]]) -> tuple[Folded, Tensor]:
         """Fold a batch's blocks: per layer keys and values (B, heads, M * R, head_dim), and positions (B, M * R)."""
@@ -68,24 +76,24 @@ class JointStage(MemoryStage):
     def batch(
         self, step: int, rank: int, random: torch.Generator, length: int | None = None
     ) -> tuple[Clip, Clip | None]:
-        """A batch of clips; with the blocks to fold (and `length` frames), with old frames as they are, or neither."""
+        """A batch of clips of `length` frames; with the blocks to fold, with old frames as they are, or neither."""
         args = self.args
         kind = float(torch.rand(1, generator=random))
         if kind < args.folded_share:
             sink = self.model.config.sink * int(torch.rand(1, generator=random) < 0.7)
             seed = args.seed * 7919 + rank
-            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, self.memory_config.block, sink)
+            block = self.memory_config.block
+            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, block, sink, length)
             return self._clip(clip), self._clip(blocks)
-        clip = self.sampler.batch(args.batch, args.seed, step, rank)
+        clip = self.sampler.batch(args.batch, args.seed, step, rank, length)
         if kind > (1 + args.folded_share) / 2:
             clip = first_only(clip, min(self.model.config.sink, clip.old))
         return self._clip(clip), None
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
-        args = self.args
+        args, c = self.args, self.model.config
         random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank + 5)
-        clip, blocks = self.batch(step, rank, random)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=random).to(self.device)
@@ -93,22 +101,36 @@ class JointStage(MemoryStage):
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=random).to(self.device)
 
-        b, total = clip.position.shape
-        target, seen = clip.latents[:, clip.old :], clip.latents
-        extra: tuple[Any, ...] = () if blocks is None else self.folded(blocks, self.trained)
-        context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
-        if uniform(1).item() < args.own_frames:
-            still = tuple(
-                [(k.detach(), v.detach()) for k, v in part] if isinstance(part, list) else part for part in extra
-            )
-            rounds = 1 + int(3 * uniform(1).item())
-            seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds, still)
+        roll = args.rollouts > 0 and uniform(1).item() < args.rollouts
+        deep = c.clip + (args.stretches - 1) * (c.clip - KEPT)
+        clip, blocks = self.batch(step, rank, random, deep if roll else None)
+        extra: History = () if blocks is None else self.folded(blocks, self.trained)
+        still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
+        b, known = len(clip.position), 0
+        if roll:
+            weights = {name: p.detach().to(self.dtype) for name, p in self.model.named_parameters()}
+
+            def draw(part: Clip, real: int, noise: Tensor, _: bool) -> tuple[Tensor, Tensor]:
+                return roll_out(self.model, weights, part, real, noise, args.play_steps, still)
+
+            last = play_on(draw, clip, c, random)
+            target = clip.latents[:, clip.old + last.first :][:, : c.clip]  # what the simulator showed meanwhile
+            clip, known = last.clip, last.known
+            seen = torch.cat((clip.latents[:, : clip.old], last.frames), 1)
+            context_level = torch.zeros(clip.position.shape, device=self.device)
+        else:
+            target, seen = clip.latents[:, clip.old :], clip.latents
+            context_level = uniform(*clip.position.shape) * args.context_noise * (uniform(b, 1) < 0.5)
+            if uniform(1).item() < args.own_frames:
+                rounds = 1 + int(3 * uniform(1).item())
+                seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds, still)
         level = noise_levels(uniform(*target.shape[:2]))
         context = mix(seen, normal(seen), context_level)
         noisy = mix(target, normal(target), level)
-        error = (self._predict(clip, context, context_level, noisy, level, *extra) - target).square().mean((2, 3))
-        self.state["frames"] += b * target.shape[1] * self.processes
-        return (error / level.clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
+        drawn = self._predict(clip, context, context_level, noisy, level, *extra)
+        error = (drawn - target)[:, known:].square().mean((2, 3))
+        self.state["frames"] += b * error.shape[1] * self.processes
+        return (error / level[:, known:].clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
 
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:

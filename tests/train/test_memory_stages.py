@@ -23,6 +23,10 @@ from engine.train.dataset import ClipSampler, Latents
 pytestmark = pytest.mark.timeout(400)  # the stages' first run counts for the test that asks first
 WORLD = "doom-plain"
 STAGES: dict[str, Any] = {"memory": memory_stage, "joint": joint, "distill": distill}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "joint": {"rollouts": 0.6, "stretches": 3},
+    "distill": {"teacher_steps": 4, "stretches": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     generator_stage.run(first)
     last = root / "generator"
     for name, stage in STAGES.items():
-        stage.run(args(name, data, root / name, last, **({"teacher_steps": 4} if name == "distill" else {})))
+        stage.run(args(name, data, root / name, last, **OPTIONS.get(name, {})))
         last = root / name
     return {name: root / name for name in ("codec", "generator", *STAGES)}
 
@@ -71,9 +75,8 @@ def test_a_stage_s_folder_is_a_world_that_plays_in_all_modes(trained: dict[str, 
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], tmp_path: Path, stage: str) -> None:
     before = trained[["generator", *STAGES][list(STAGES).index(stage)]]
-    options = {"teacher_steps": 4} if stage == "distill" else {}
     for run, steps in (("whole", 3), ("legs", 1), ("legs", 3)):
-        STAGES[stage].run(args(stage, data, tmp_path / run, before, steps=steps, **options))
+        STAGES[stage].run(args(stage, data, tmp_path / run, before, steps=steps, **OPTIONS.get(stage, {})))
     one, two = ((tmp_path / run / f"{stage}-losses.csv").read_text() for run in ("whole", "legs"))
     assert one == two and len(one.splitlines()) == 3
 

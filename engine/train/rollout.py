@@ -1,0 +1,128 @@
+"""Play in training: frames that a generator draws from its own, through the cached passes that a `World` makes.
+
+What a model is trained on must be what it meets in play (self-forcing, arXiv 2506.08009): its own frames, with the
+errors of hundreds of frames in them. A rollout goes on stretch by stretch, each from the last frames of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from engine.model.attention import two_streams
+from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time
+from engine.model.memory import Folded
+from engine.model.sampler import denoising_step_list, sample
+
+KEPT = 6
+"""Frames of a stretch that the next one begins with."""
+History = tuple[Folded, Tensor] | tuple[()]
+"""Folded keys and values of each layer with their positions (B, P), or nothing."""
+
+
+@torch.no_grad()
+def roll_out(
+    generator: Generator, weights: dict[str, Tensor], clip: Clip, real: int, noise: Tensor, steps: int, extra: History
+) -> tuple[Tensor, Tensor]:
+    """Play on from a clip's old and first `real` frames, as `World` does, in the weights' dtype.
+
+    noise (B, L, N, C). Returns the clip's L frames, and the path that led to each: (steps + 1, B, L, N, C), from
+    the noise to the frame.
+    """
+    c, b = generator.config, len(noise)
+    device, dtype = noise.device, next(iter(weights.values())).dtype
+    keys, values = [], []
+    for layer in range(c.depth):
+        if extra:
+            folded, position = extra
+            keys.append(rotate_time(folded[layer][0], position).to(dtype))
+            values.append(folded[layer][1].to(dtype))
+        else:
+            keys.append(torch.empty(b, c.heads, 0, c.head_dim, device=device, dtype=dtype))
+            values.append(keys[-1])
+
+    def draw(x: Tensor, level: float, frames: slice, keep: bool) -> Tensor:
+        where = clip.position[:, frames].repeat_interleave(c.tokens, 1)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            q, k = (rotate_time(part, where).to(v.dtype) for part in (q, k))
+            k, v = torch.cat((keys[layer], k), 2), torch.cat((values[layer], v), 2)
+            if keep:
+                keys[layer], values[layer] = k, v
+            if x.shape[1] == 1:
+                return F.scaled_dot_product_attention(q, k, v)
+            return two_streams(q, k, v, x.shape[1], c.tokens)
+
+        levels = torch.full(x.shape[:2], level, device=device)
+        rotation = generator.rotation(clip.pose[:, frames], dtype)
+        return functional_call(generator, weights, (x, levels, clip.actions[:, frames], rotation, attend)).float()
+
+    begin = clip.old + real
+    draw(clip.latents[:, :begin], 0.0, slice(0, begin), keep=True)
+    known = clip.latents[:, clip.old : begin]
+    frames, paths = [known], [known.expand(steps + 1, *known.shape)]
+    for i in range(real, noise.shape[1]):
+        at = slice(clip.old + i, clip.old + i + 1)
+        states: list[Tensor] = []
+
+        def predict(x: Tensor, _: int, level: float, at: slice = at, states: list[Tensor] = states) -> Tensor:
+            states.append(x)
+            return draw(x, level, at, keep=False)
+
+        frame = sample(predict, noise[:, i : i + 1], denoising_step_list(steps))
+        draw(frame, 0.0, at, keep=True)
+        frames.append(frame)
+        paths.append(torch.stack([*states, frame]))
+    return torch.cat(frames, 1), torch.cat(paths, 2)
+
+
+Draw = Callable[[Clip, int, Tensor, bool], tuple[Tensor, Tensor]]
+"""(clip, real, noise, whether it is the last stretch) -> frames and paths, as `roll_out` gives them."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The last stretch of a rollout.
+
+    clip: what it was played from, its `known` first frames (1 to 4 real ones, or `KEPT` that the generator has drawn)
+    and the simulator's after them. first: where in the rollout it begins. frames (B, L, N, C) and paths as `roll_out`
+    gives them.
+    """
+
+    clip: Clip
+    first: int
+    known: int
+    frames: Tensor
+    paths: Tensor
+
+
+def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, random: torch.Generator) -> Stretch:
+    """Play stretches of a clip's length, as many as chance says and the clip has."""
+    length, device = c.clip, clip.latents.device
+    before, frames, paths = None, clip.latents, clip.latents
+    real = 1 + int(4 * float(torch.rand(1, generator=random)) ** 2)
+    most = 1 + (clip.latents.shape[1] - clip.old - length) // (length - KEPT)
+    played = 1 + int(most * float(torch.rand(1, generator=random)))
+    for i in range(played):
+        part = stretch(clip, i * (length - KEPT), length, c.far)
+        if before is not None:
+            real = KEPT
+            rest = part.latents[:, clip.old + KEPT :]
+            part = replace(part, latents=torch.cat((part.latents[:, : clip.old], before, rest), 1))
+        noise = torch.randn(len(part.latents), length, *part.latents.shape[2:], generator=random).to(device)
+        frames, paths = draw(part, real, noise, i == played - 1)
+        before = frames[:, -KEPT:]
+    return Stretch(part, i * (length - KEPT), real, frames, paths)
+
+
+def stretch(clip: Clip, first: int, length: int, far: int) -> Clip:
+    """A clip's old frames, and `length` of its consecutive ones from the `first` on, with positions from there."""
+    pick = [*range(clip.old), *range(clip.old + first, clip.old + first + length)]
+    parts = {name: getattr(clip, name)[:, pick] for name in ("latents", "actions", "pose")}
+    position = (clip.position[:, pick] - first).clamp_min(-(far - length))
+    return replace(clip, **parts, position=position)

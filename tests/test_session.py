@@ -38,11 +38,11 @@ def test_a_recorded_session_opens_with_every_frame_and_action(tmp_path: Path) ->
         session.action(301)
 
 
-@pytest.mark.parametrize("memory", ["window", "full"])
+@pytest.mark.parametrize("memory", ["window", "full", "mag"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_session_is_drawn_again_bit_for_bit_from_any_frame(tmp_path: Path, memory: str, dtype: torch.dtype) -> None:
     _, seen = record(tmp_path / "walk", 170, world=make_world(memory=memory, dtype=dtype))
-    session, world = open_session(tmp_path / "walk"), make_world(dtype=dtype)
+    session, world = open_session(tmp_path / "walk"), make_world(memory=memory, dtype=dtype)
     assert verify(session, world).differs is None
     assert verify(session, world, 77, 150).frames == 74
     replayer = Replayer(session, world)
@@ -74,7 +74,7 @@ def test_the_first_frame_that_differs_is_named_and_why_it_may(tmp_path: Path) ->
     assert verify(session, other).differs == 1
 
 
-@pytest.mark.parametrize("memory", ["window", "full"])
+@pytest.mark.parametrize("memory", ["window", "full", "mag"])
 def test_a_branch_of_a_branch_equals_playing_straight_through(tmp_path: Path, memory: str) -> None:
     world = make_world(memory=memory)
     recorder, seen = record(tmp_path / "root", 60, world=world)
@@ -89,22 +89,23 @@ def test_a_branch_of_a_branch_equals_playing_straight_through(tmp_path: Path, me
     child = open_session(tmp_path / "a")
     assert (child.first, child.last) == (33, 63) and child.owner(33) is child.parent and child.owner(34) is child
     assert np.array_equal(child.actions(1, 63), played)
-    again = make_world()
+    again = make_world(memory=memory)
     assert verify(child, again).differs is None and verify(child, again, 34).frames == 30
     assert Replayer(child, again).go_to(20).tobytes() == seen[20].tobytes()
     assert not (tmp_path / "a" / chunk_name(1)).exists()  # the past is not copied
 
 
-def test_branches_from_random_frames_equal_playing_straight_through(tmp_path: Path) -> None:
-    world, rng = make_world(), np.random.default_rng(5)
+@pytest.mark.parametrize("memory", ["window", "mag"])
+def test_branches_from_random_frames_equal_playing_straight_through(tmp_path: Path, memory: str) -> None:
+    world, rng = make_world(memory=memory), np.random.default_rng(5)
     recorder, _ = record(tmp_path / "root", 200, world=world)
     session = open_session(tmp_path / "root")
-    again = make_world()
+    again = make_world(memory=memory)
     for number in range(100 if FULL else 5):
         at = int(rng.integers(0, 200))
         Replayer(session, world).go_to(at)
         own = branch(tmp_path / f"b{number}", recorder, world, at, 3, seed=number)
-        straight = make_world()
+        straight = make_world(memory=memory)
         straight.reset(3, pictures(1, 1))
         for move in moves(200)[:at]:
             straight.step(move)

@@ -21,6 +21,7 @@ from engine.session import open_session
 from engine.session_replay import Pictures, Replayer
 from engine.session_store import INFO, LOG, START
 from engine.session_tree import tree
+from engine.world import World
 from tests.session_help import branch, record
 from tests.test_world import make_world
 
@@ -141,12 +142,11 @@ MUTATIONS: list[Mutation] = [
 ]  # fmt: skip
 
 
-def use(folder: Path, replayer_world: object) -> str | None:
+def use(folder: Path, world: World) -> str | None:
     """Do all that a reader does; returns the message of a UserError, None where it opened."""
     try:
         session = open_session(folder)
-        world = make_world() if replayer_world is None else replayer_world
-        shown = Pictures(session, world.codec, lambda: Replayer(session, world))  # type: ignore[attr-defined]
+        shown = Pictures(session, world.codec, lambda: Replayer(session, world))
         for index in sorted({0, 1, session.first, session.last // 2, session.last}):
             shown.frame(index)
         Replayer(session, world).go_to(session.last)
@@ -156,8 +156,9 @@ def use(folder: Path, replayer_world: object) -> str | None:
 
 
 @pytest.mark.timeout(3600)
-def test_a_mutated_session_opens_or_is_one_clear_line(tmp_path: Path) -> None:
-    world = make_world()
+@pytest.mark.parametrize("memory", ["window", "mag"])
+def test_a_mutated_session_opens_or_is_one_clear_line(tmp_path: Path, memory: str) -> None:
+    world = make_world(memory=memory)
     source = tmp_path / "source"
     recorder, _ = record(source / "walk", 140, world=world)
     Replayer(open_session(source / "walk"), world).go_to(130)

@@ -9,6 +9,7 @@ import torch
 
 from engine.model.codec import Codec, CodecConfig
 from engine.model.generator import Generator, GeneratorConfig
+from engine.model.memory import Memory, MemoryConfig
 from engine.world import World
 
 BUTTONS = ("forward", "back", "left")
@@ -23,6 +24,8 @@ def make_world(batch: int = 1, memory: str = "window", seed: int = 0, **options)
     with torch.no_grad():
         for p in generator.parameters():
             p.add_(torch.randn_like(p) * 0.1)
+    if memory == "mag":
+        options["memory_model"] = Memory(MemoryConfig(block=2, budget=18), shape).start_from(generator)
     return World(codec, generator, BUTTONS, batch=batch, memory=memory, **options)
 
 

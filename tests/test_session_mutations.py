@@ -39,15 +39,22 @@ def pick(rng: random.Random, folder: Path) -> Path:
     return rng.choice(sorted(path for path in folder.iterdir() if path.is_file()))
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a file; ValueError for one that an earlier mutation has made huge."""
+    if path.stat().st_size > 2**26:
+        raise ValueError("too large to be read here")
+    return path.read_bytes()
+
+
 def truncated(rng: random.Random, folder: Path) -> None:
     path = pick(rng, folder)
-    data = path.read_bytes()
+    data = content(path)
     path.write_bytes(data[: rng.randrange(len(data) + 1)])
 
 
 def flipped(rng: random.Random, folder: Path) -> None:
     path = pick(rng, folder)
-    data = bytearray(path.read_bytes())
+    data = bytearray(content(path))
     for _ in range(rng.randint(1, 4)):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
@@ -59,13 +66,13 @@ def missing(rng: random.Random, folder: Path) -> None:
 
 def swapped(rng: random.Random, folder: Path) -> None:
     one, other = pick(rng, folder), pick(rng, folder)
-    first, second = one.read_bytes(), other.read_bytes()
+    first, second = content(one), content(other)
     one.write_bytes(second)
     other.write_bytes(first)
 
 
 def wrong_info(rng: random.Random, folder: Path) -> None:
-    table = json.loads((folder / INFO).read_text())
+    table = json.loads(content(folder / INFO))
     target = rng.choice([table, table["runtime"], *([table["parent"]] if "parent" in table else [])])
     name = rng.choice([*target, "parent", "extra"])
     if rng.random() < 0.15:
@@ -76,7 +83,7 @@ def wrong_info(rng: random.Random, folder: Path) -> None:
 
 
 def wrong_line(rng: random.Random, folder: Path) -> None:
-    lines = (folder / LOG).read_text().splitlines()
+    lines = content(folder / LOG).decode().splitlines()
     at = rng.randrange(len(lines))
     entry = json.loads(lines[at])
     entry[rng.choice([*entry, "memory", "steps", "frames_crc32", "reward"])] = rng.choice(NASTY)
@@ -85,7 +92,7 @@ def wrong_line(rng: random.Random, folder: Path) -> None:
 
 
 def shuffled_lines(rng: random.Random, folder: Path) -> None:
-    lines = (folder / LOG).read_bytes().splitlines(keepends=True)
+    lines = content(folder / LOG).splitlines(keepends=True)
     kind = rng.randrange(5)
     if kind == 0:
         rng.shuffle(lines)
@@ -116,7 +123,7 @@ def linked(rng: random.Random, folder: Path) -> None:
 
 def huge_header(rng: random.Random, folder: Path) -> None:
     path = folder / rng.choice([p.name for p in folder.glob("*.safetensors")])
-    data = path.read_bytes()
+    data = content(path)
     kind = rng.randrange(3)
     if kind == 0:
         path.write_bytes(struct.pack("<Q", rng.choice([2**40, 2**63, len(data) * 2, 0])) + data[8:])

@@ -36,13 +36,14 @@ Mutation = Callable[[random.Random, Path], None]
 
 
 def pick(rng: random.Random, folder: Path) -> Path:
-    return rng.choice(sorted(path for path in folder.iterdir() if path.is_file()))
+    """A plain file: what an earlier mutation has put in its place is not followed."""
+    return rng.choice(sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink()))
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file; ValueError for one that an earlier mutation has made huge."""
-    if path.stat().st_size > 2**26:
-        raise ValueError("too large to be read here")
+    """The bytes of a file; ValueError for a pipe, a link or a huge file, which an earlier mutation has made of it."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > 2**26:
+        raise ValueError("not to be read here")
     return path.read_bytes()
 
 
@@ -112,7 +113,7 @@ def linked(rng: random.Random, folder: Path) -> None:
     path.unlink()
     kind = rng.randrange(4)
     if kind == 0:
-        path.symlink_to("/etc/passwd")
+        path.symlink_to(folder.parent.parent / "secret")
     elif kind == 1:
         path.symlink_to(folder)
     elif kind == 2:

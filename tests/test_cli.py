@@ -87,7 +87,8 @@ def test_a_wrong_option_ends_with_status_2(fake, capsys, arguments: list[str]) -
         (["train"], "error: train: expected codec or generator or memory or joint or distill or heads after it"),
         (
             ["train", "codek"],
-            "error: train: expected codec or generator or memory or joint or distill or heads, not 'codek'; nearest: 'codec'",
+            "error: train: expected codec or generator or memory or joint or distill or heads, not 'codek'; "
+            "nearest: 'codec'",
         ),
         (["bench", "--steps"], "error: bench: expected quality or revisit or magbench or speed, not '--steps'"),
     ],

@@ -61,7 +61,7 @@ def test_attributes_are_those_of_the_batch() -> None:
     assert env.get_attr("buttons", indices=[1]) == [env.env.buttons] and env.has_attr("has_heads")
     assert not env.has_attr("nonsense") and env.env_is_wrapped(TimeLimit) == [False, False]
     shown = env.render()
-    assert shown is not None and shown.shape == (48, 128, 3)
+    assert shown is not None and shown.shape == (96, 64, 3)
     with pytest.raises(ValueError, match="whole batch"):
         env.set_attr("render_mode", None, indices=0)
     with pytest.raises(NotImplementedError, match=r"call env\.snapshot"):

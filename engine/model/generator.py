@@ -144,15 +144,26 @@ class Generator(nn.Module):
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
         return x, modulation, final
 
-    def forward(self, latents: Tensor, level: Tensor, action: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        action: Tensor,
+        rotation: Rotation,
+        attend: Attend,
+        outputs: list[Tensor] | None = None,
+    ) -> Tensor:
         """Predict clean latents (B, F, N, C) from noised ones.
 
         rotation: what `rotation` gives for the frames' poses. `attend(layer, q, k, v)` says who sees whom; q, k
-        and v come with their place rotated, q and k with their time not.
+        and v come with their place rotated, q and k with their time not. outputs: a list that each layer's output
+        (B, F, N, d) is appended to.
         """
         x, modulation, final = self.entered(latents, level, action)
         for i, block in enumerate(self.blocks):
             x = block(x, modulation, rotation, lambda q, k, v, i=i: attend(i, q, k, v))
+            if outputs is not None:
+                outputs.append(x)
         scale, shift = final[..., None, :].unbind(2)
         return self.leave(rms_norm(x) * (1 + scale) + shift)
 
@@ -207,3 +218,17 @@ def teacher_forced(
         attend,
     )
     return out[:, total:]
+
+
+def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor]:
+    """Outputs (B, F, N, d) of each layer for a clip of clean frames, each seeing those before it."""
+    n, total = generator.config.tokens, latents.shape[1]
+    where = clip.position.repeat_interleave(n, 1)
+    outputs: list[Tensor] = []
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
+
+    clean = torch.zeros(clip.position.shape, device=latents.device)
+    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs)
+    return outputs

@@ -20,7 +20,7 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.train.contact_sheet import contact_sheet
-from engine.train.shards import Job, collect_episode, frames_in, make_shard, write_whole
+from engine.train.shards import Job, collect_episode, frames_in, has_rewards, make_shard, write_whole
 from engine.train.workers import in_processes
 
 __all__ = ["Args", "collect_episode", "run"]
@@ -143,5 +143,11 @@ def run(args: Args) -> None:
         print(f"{made} frames in {seconds:.0f} s: {made / seconds:.0f} frames/s with {args.workers} worker(s)")
     sheet = args.out / "contact-sheet.png"
     write_whole(sheet, contact_sheet(jobs[0].path(args.out)))
-    held = sum(frames_in(path) for path in args.out.glob("*/shard-*.safetensors"))
-    print(f"{args.out} holds {held} frames; look at {sheet}")
+    shards = sorted(args.out.glob("*/shard-*.safetensors"))
+    print(f"{args.out} holds {sum(map(frames_in, shards))} frames; look at {sheet}")
+    without = [path for path in shards if not has_rewards(path)]
+    if without:
+        print(
+            f"{len(without)} of its {len(shards)} shards hold no rewards (an older version made them, such as"
+            f" {without[0]}); delete those and run the same command again to have them made anew"
+        )

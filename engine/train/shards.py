@@ -37,7 +37,9 @@ def collect_episode(
     """Walk for `length` >= 1 frames on one map; fewer where the source ends the episode.
 
     Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
-    ``frames[i]`` and ``actions[0]`` is zero, and poses float32 (length, 4), zero where the source has none.
+    ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has none; reward
+    float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on the last
+    frame where the source ended the episode there. A truncation is no end: it gives 0.
     """
     buttons = env.get_wrapper_attr("buttons")
     route = env.get_wrapper_attr("route") if env.has_wrapper_attr("route") else None
@@ -46,17 +48,19 @@ def collect_episode(
     frames = np.empty((length, *frame.shape), np.uint8)
     actions = np.zeros((length, len(buttons)), np.uint8)
     poses = np.zeros((length, 4), np.float32)
+    reward, ended = np.zeros(length, np.float32), np.zeros(length, np.uint8)
     terminated = truncated = False
     for index in range(length):
         if index:
             actions[index] = walker.act(info.get("pose"))
-            frame, _, terminated, truncated, info = env.step(actions[index])
+            frame, reward[index], terminated, truncated, info = env.step(actions[index])
         frames[index] = frame
         poses[index] = info.get("pose", 0.0)
+        ended[index] = terminated
         if terminated or truncated:
             break
-    made = index + 1
-    return {"frames": frames[:made], "actions": actions[:made], "poses": poses[:made]}
+    played = {"frames": frames, "actions": actions, "poses": poses, "reward": reward, "terminated": ended}
+    return {name: values[: index + 1] for name, values in played.items()}
 
 
 def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Generator[int, None, bytes]:
@@ -85,16 +89,30 @@ def checksums(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {f"crc32.{name}": str(zlib.crc32(np.ascontiguousarray(value).data)) for name, value in tensors.items()}
 
 
-def frames_in(path: Path) -> int:
-    """Return how many frames the shard at `path` holds; 0 where there is none, or it is cut short."""
+def header_of(path: Path) -> dict[str, Any]:
+    """Return what the shard at `path` says of each tensor; empty where there is none, or it is cut short."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, 1 << 20)))
-        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        return int(header["frames"]["shape"][0]) if path.stat().st_size == 8 + size + end else 0
+        header.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in header.values())
+        return header if path.stat().st_size == 8 + size + end else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def frames_in(path: Path) -> int:
+    """Return how many frames the shard at `path` holds; 0 where there is none, or it is cut short."""
+    try:
+        return int(header_of(path)["frames"]["shape"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
         return 0
+
+
+def has_rewards(path: Path) -> bool:
+    """Say whether the shard at `path` holds rewards; those that older versions collected do not."""
+    return {"reward", "terminated"} <= header_of(path).keys()
 
 
 def write_whole(path: Path, data: bytes) -> None:

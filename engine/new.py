@@ -18,6 +18,7 @@ from engine.game.controls import RESERVED, key_names
 from engine.sources import make_source
 from engine.sources.buttons import buttons_for, keys_for
 from engine.sources.find import open_environment
+from engine.sources.gymnasium_source import WHOLE, check_region
 from engine.train.starts import write_starts
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -42,6 +43,8 @@ class Args:
     """steps of the environment that make one frame; the buttons are held, rewards are summed"""
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     """how pictures of another aspect come to the world's size"""
+    region: tuple[float, float, float, float] = WHOLE
+    """part of the picture that is shown: left, top, right and bottom as shares, such as 0 0.1 1 0.9"""
     buttons: tuple[str, ...] = ()
     """names for its actions, in order; "none" for the one that does nothing (by default what it says itself)"""
     make_option: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
@@ -92,6 +95,7 @@ def check(args: Args, name: str) -> Path:
         raise UserError(unknown("preset", args.preset, PRESETS))
     if not 1 <= args.frame_skip <= 1000:
         raise UserError(f"--frame-skip must be from 1 to 1000, not {args.frame_skip}")
+    check_region(args.region)
     if args.steps < 1:
         raise UserError(f"--steps must be 1 or more, not {args.steps}")
     path = (args.folder or project_root() / "worlds") / f"{name}.toml"
@@ -142,6 +146,8 @@ def describe(args: Args, name: str, options: dict[str, Any]) -> WorldConfig:
         source_options["actions"] = dict(found.actions)
     if options:
         source_options["make"] = options
+    if args.region != WHOLE:
+        source_options["region"] = list(args.region)
     starts, checkpoint = places(args, name)
     return WorldConfig(
         name=name,

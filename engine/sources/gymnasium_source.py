@@ -10,6 +10,7 @@ from engine.errors import UserError
 from engine.sources.find import open_environment
 
 Fit = Literal["stretch", "pad", "crop"]
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
@@ -25,7 +26,8 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     space's actions 1, 2, ... in order, or the bits of a MultiBinary space.
 
     frame_skip: steps that an action is held, their rewards are summed, up to the end of the episode. fit: how a picture
-    of another aspect is brought to the size: ``stretch`` it, ``pad`` it with black, or ``crop`` it.
+    of another aspect is brought to the size: ``stretch`` it, ``pad`` it with black, or ``crop`` it. region: the part of
+    the picture that is shown, (left, top, right, bottom) as shares of its width and height; all of it by default.
 
     A reset with ``options={"map_seed": n}`` is one with ``seed=n``. Raises UserError where the buttons and the action
     space, or an option, do not fit.
@@ -41,6 +43,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         idle: Any = 0,
         frame_skip: int = 1,
         fit: Fit = "stretch",
+        region: Sequence[float] = WHOLE,
     ) -> None:
         super().__init__(env)
         if type(frame_skip) is not int or not 1 <= frame_skip <= 1000:
@@ -48,7 +51,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         if fit not in get_args(Fit):
             raise UserError(f"source option fit must be one of {', '.join(get_args(Fit))}, not {fit!r}")
         self.buttons, self.height, self.width = tuple(buttons), height, width
-        self.frame_skip, self.fit = frame_skip, fit
+        self.frame_skip, self.fit, self.region = frame_skip, fit, check_region(region)
         self.observation_space = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.action_space = gym.spaces.MultiBinary(len(self.buttons))
         self.native: Any = None
@@ -87,6 +90,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
             raise UserError(f"the environment's picture must be uint8, 0 to 255, not {frame.dtype}")
         if frame.shape[2] == 1:
             frame = frame.repeat(3, 2)
+        frame = part_of(frame, self.region)
         return shrink(fitted(frame, self.height, self.width, self.fit), self.height, self.width)
 
 
@@ -189,6 +193,26 @@ def _described(frame: Any) -> str:
     return f"an array {frame.shape}" if isinstance(frame, np.ndarray) else f"a {type(frame).__name__}"
 
 
+def check_region(region: Any) -> tuple[float, float, float, float]:
+    """The part of a picture as four shares. UserError where it is none."""
+    try:
+        left, top, right, bottom = (float(share) for share in region)
+    except (TypeError, ValueError):
+        left, top, right, bottom = 0.0, 0.0, 0.0, 0.0
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise UserError(f"source option region must be [left, top, right, bottom], each from 0 to 1, not {region!r}")
+    return left, top, right, bottom
+
+
+def part_of(frame: np.ndarray, region: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of a picture (H, W, C), at least a pixel, that `check_region` describes."""
+    if region == WHOLE:
+        return frame
+    h, w = frame.shape[:2]
+    top, left = min(round(region[1] * h), h - 1), min(round(region[0] * w), w - 1)
+    return frame[top : max(top + 1, round(region[3] * h)), left : max(left + 1, round(region[2] * w))]
+
+
 def fitted(frame: np.ndarray, height: int, width: int, fit: Fit) -> np.ndarray:
     """Bring a picture uint8 (H, W, C) to the aspect of height : width by black bars or by a cut, or leave it."""
     h, w = frame.shape[:2]
@@ -219,11 +243,11 @@ def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 def make(name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any]) -> GymnasiumSource:
     """Open the environment `name`.
 
-    options: ``actions``, ``idle``, ``frame_skip`` and ``fit`` are those of `GymnasiumSource`, the table ``make`` and
-    everything else goes to the environment. Raises UserError.
+    options: ``actions``, ``idle``, ``frame_skip``, ``fit`` and ``region`` are those of `GymnasiumSource`, the table
+    ``make`` and everything else goes to the environment. Raises UserError.
     """
     rest = dict(options)
-    own = {key: rest.pop(key) for key in ("actions", "idle", "frame_skip", "fit") if key in rest}
+    own = {key: rest.pop(key) for key in ("actions", "idle", "frame_skip", "fit", "region") if key in rest}
     more = rest.pop("make", {})
     if not isinstance(more, Mapping):
         raise UserError(f"source option make must be a table, not {more!r}")

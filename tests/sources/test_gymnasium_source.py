@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.sources import make_source
-from engine.sources.gymnasium_source import ActionTable, GymnasiumSource, fitted, shrink
+from engine.sources.gymnasium_source import ActionTable, GymnasiumSource, fitted, part_of, shrink
 from tests.train.fake_source import Square, world
 from tests.train.fake_stairs import TOP, Stairs
 
@@ -175,6 +175,21 @@ def test_pictures_of_another_aspect_are_stretched_padded_or_cut():
     assert shrink(fitted(tall, 48, 64, "pad"), 48, 64).shape == (48, 64, 3)
     with pytest.raises(UserError, match="fit must be one of stretch, pad, crop, not 'squeeze'"):
         wrap(fit="squeeze")
+
+
+def test_a_part_of_the_picture_can_be_shown():
+    picture = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    assert part_of(picture, (0.5, 1 / 3, 1, 1))[..., 0].tolist() == [[6, 7], [10, 11]]
+    assert part_of(picture, (0, 0, 1, 1)) is picture
+    assert part_of(picture, (0.999, 0.999, 1, 1)).tolist() == [[[11]]]
+    source = wrap(region=[0, 0.5, 0.25, 1])
+    assert source.reset(seed=3)[0].shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("region", [[0, 0, 0, 1], [0, 0.5, 1, 0.2], [0, 0, 1], [0, 0, 1, 2], "all", None, 3])
+def test_a_part_that_is_none_is_an_error(region):
+    with pytest.raises(UserError, match="region must be .left, top, right, bottom."):
+        wrap(region=region)
 
 
 class Pixels(Stairs):

@@ -1,6 +1,7 @@
 """Loci: an engine for generated worlds that remember.
 
-Importing this package is cheap: the public names below load their module, and so torch, on first use.
+Importing this package is cheap: the public names below load their module, and so torch, on first use. The worlds
+are registered with Gymnasium, as ``Loci/Doom-v0`` and so on, once that is imported.
 """
 
 from importlib import import_module
@@ -49,3 +50,12 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
     return sorted({*globals(), *__all__})
+
+
+def _register() -> None:
+    from engine.envs.registration import register_with_gymnasium
+
+    register_with_gymnasium()
+
+
+_register()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from engine.model.generator import Generator
+    from engine.model.heads import Heads
     from engine.model.memory import Memory
     from engine.world import World
 
@@ -99,6 +100,19 @@ def _memory(
     return memory
 
 
+def _heads(
+    folder: Path, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]], generator: Generator
+) -> Heads | None:
+    """Reward and termination heads of a checkpoint that has them."""
+    from engine.model.heads import Heads, HeadsConfig
+
+    if "heads" not in config and "heads" not in config.get("files", {}):
+        return None
+    heads = Heads(_part(folder, config, "heads", HeadsConfig), generator.config.dim)
+    load_exactly(heads, tensors["heads"], f"checkpoint {folder}: heads")
+    return heads.float()
+
+
 def load_generator(folder: Path) -> Generator:
     """Generator of a checkpoint, float32."""
     return _generator(folder, *checkpoints.load(folder)).float()
@@ -143,6 +157,7 @@ def open_world(
     load_exactly(codec, tensors["codec"], f"checkpoint {folder}: codec")
     generator = _generator(folder, found, tensors)
     memory_model = _memory(folder, found, tensors, generator)
+    heads = _heads(folder, found, tensors, generator)
     if found.get("buttons") != list(config.buttons):
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
@@ -160,6 +175,7 @@ def open_world(
             generator.float(),
             config.buttons,
             memory_model=memory_model.float() if memory_model is not None else None,
+            heads=heads,
             batch=batch,
             memory=("window" if memory_model is None else "mag") if memory == "auto" else memory,
             memory_budget=memory_budget,

@@ -20,6 +20,7 @@ from engine.model.cache import MODES, Cache, Mode
 from engine.model.cache_state import cache_from, state_of
 from engine.model.codec import Codec
 from engine.model.generator import Generator
+from engine.model.heads import Heads
 from engine.model.layers import Rotation
 from engine.model.memory import Memory
 from engine.model.sampler import denoising_step_list, noise_for, sample
@@ -53,6 +54,8 @@ class World:
 
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
+    heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
+    probability that the episode ends with it; None without heads, and before the first commit.
     memory_budget: tokens of folded history attended to; recall: see `Cache`. steps: passes a frame,
     `denoising_step_list`.
     """
@@ -64,6 +67,7 @@ class World:
         buttons: Sequence[str],
         *,
         memory_model: Memory | None = None,
+        heads: Heads | None = None,
         batch: int = 1,
         memory: str = "window",
         memory_budget: int | None = None,
@@ -96,6 +100,11 @@ class World:
             if replace(own, window=need.window, sink=need.sink) != need:
                 raise ValueError("world: the memory model does not fit the generator: it has another shape")
             self.memory_model = memory_model.to(self.device, dtype).eval().requires_grad_(False)
+        if heads is not None and max(heads.config.layers) >= generator.config.depth:
+            raise ValueError(f"world: the heads read layer {max(heads.config.layers)}, which the generator has not")
+        self.heads = heads.to(self.device, torch.float32).eval().requires_grad_(False) if heads is not None else None
+        self.reward: np.ndarray | None = None
+        self.termination: np.ndarray | None = None
         shape = memory_model.config if memory_model is not None else None
         mode = self._mode(memory)
         self.cache = Cache(generator.config, batch, mode, self.device, dtype, shape, memory_budget, recall)
@@ -158,12 +167,14 @@ class World:
             raise ValueError(f"world: expected {self.batch} seeds of 0 or more, got {seeds[:4]}...")
         if only is not None and np.shape(only) != (self.batch,):
             raise ValueError(f"world: expected a mask ({self.batch},), got {np.shape(only)}")
+        if only is not None and np.all(only):
+            only = None
+        if only is not None and self._drawn is not None:
+            raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
         frames, actions = self._history(frames, actions)
         self.cache.clear(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
-        if only is not None and self._drawn is not None:
-            raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
-        self._drawn = None
+        self._drawn = self.reward = self.termination = None
         return self._observe(frames, actions, only)
 
     @torch.inference_mode()
@@ -228,9 +239,14 @@ class World:
         """Write the frame that was rendered last into the cache."""
         if self._drawn is None:
             raise ValueError("world: nothing to commit; render first")
-        self._write(*self._drawn, None)
+        outputs: list[Tensor] | None = None if self.heads is None else []
+        self._write(*self._drawn, None, outputs)
         self._drawn = None
         self.cache.prepare()
+        if self.heads is not None and outputs is not None:
+            logits, ended = self.heads(self.heads.features(outputs)[:, 0])
+            self.reward = self.heads.expected(logits).cpu().numpy()
+            self.termination = torch.sigmoid(ended).cpu().numpy()
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """`render`, then `commit`."""
@@ -248,13 +264,28 @@ class World:
     def _rotation(self, pose: np.ndarray) -> Rotation:
         return self.generator.rotation(torch.from_numpy(pose[:, None]))
 
-    def _pass(self, x: Tensor, action: Tensor, level: float, rotation: Rotation, attend: Any) -> Tensor:
+    def _pass(
+        self,
+        x: Tensor,
+        action: Tensor,
+        level: float,
+        rotation: Rotation,
+        attend: Any,
+        outputs: list[Tensor] | None = None,
+    ) -> Tensor:
         levels = torch.full((self.batch, 1), level, device=self.device)
-        out = self.generator(x[:, None], levels, action[:, None], rotation, attend)
+        out = self.generator(x[:, None], levels, action[:, None], rotation, attend, outputs)
         return out[:, 0].float()
 
-    def _write(self, latents: Tensor, action: Tensor, pose: np.ndarray, only: np.ndarray | None) -> None:
-        """One clean pass whose keys and values are kept, and a slice of folding."""
+    def _write(
+        self,
+        latents: Tensor,
+        action: Tensor,
+        pose: np.ndarray,
+        only: np.ndarray | None,
+        outputs: list[Tensor] | None = None,
+    ) -> None:
+        """One clean pass whose keys and values are kept, and a slice of folding. outputs: takes each layer's."""
         keys: list[Tensor] = []
         values: list[Tensor] = []
 
@@ -264,11 +295,11 @@ class World:
             return self.cache.attend(layer, q, k, v)
 
         self.cache.prepare()
-        self._pass(latents, action, 0.0, self._rotation(pose), attend)
+        self._pass(latents, action, 0.0, self._rotation(pose), attend, outputs)
         self.cache.write(keys, values, only, pose)
         self.cache.remember(latents, action, only)
         if self.memory_model is not None:
-            self.cache.fold(self.memory_model)
+            self.cache.fold(self.memory_model, only=only)
 
     def snapshot(self) -> Snapshot:
         """The present moment, independent of what follows."""
@@ -281,7 +312,7 @@ class World:
         self.cache = snapshot.cache.copy()
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
-        self._drawn = snapshot.drawn
+        self._drawn, self.reward, self.termination = snapshot.drawn, None, None
         return self.frame.copy()
 
     def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:

@@ -71,9 +71,13 @@ RULES = {
         lazy="PIL engine.loading",
     ),
     "engine.envs": rule(
-        "engine.envs engine.loading engine.world engine.session_info engine.session_record engine.session_writer",
+        "engine.envs engine.loading engine.world engine.sources engine.session_info engine.session_record"
+        " engine.session_writer",
         "gymnasium numpy torch",
+        lazy="pygame",
     ),
+    "engine.envs.registration": rule(lazy="gymnasium"),
+    "engine.envs.sb3": rule("engine.envs", "gymnasium numpy stable_baselines3"),
     "engine.sources": rule("engine.sources", "gymnasium numpy", lazy="vizdoom omg"),
     "engine.sources.doom": rule("engine.sources", "gymnasium numpy vizdoom PIL"),
     "engine.train": rule(

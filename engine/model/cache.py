@@ -140,37 +140,37 @@ class Cache:
         worlds = np.arange(self.batch) if only is None else np.flatnonzero(only)
         if self.mode == "full" and self.used[worlds].max(initial=0) >= self.time.shape[1]:
             self._grow()
-        slots = np.array([self._free_slot(int(b)) for b in worlds])
+        slots = self._free_slots(worlds)
         split = self.unrotated.shape[-1]
-        uniform = len(worlds) == self.batch and (slots == slots[0]).all()
-        groups = (
-            [(slice(None), int(slots[0]))]
-            if uniform
-            else [(int(b), int(s)) for b, s in zip(worlds, slots, strict=True)]
-        )
-        for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
-            for b, slot in groups:
-                at, still = self._span(slot), slice(slot * n, (slot + 1) * n)
-                self.keys[layer, b, :, at] = k[b]
-                self.values[layer, b, :, at] = v[b]
-                self.unrotated[layer, b, :, still] = k[b, ..., :split]
+        if len(worlds) == self.batch and (slots == slots[0]).all():
+            still = slice(int(slots[0]) * n, (int(slots[0]) + 1) * n)
+            at = slice(self.front + still.start, self.front + still.stop)
+            for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
+                self.keys[layer, :, :, at] = k
+                self.values[layer, :, :, at] = v
+                self.unrotated[layer, :, :, still] = k[..., :split]
+        else:
+            where = torch.from_numpy(slots[:, None] * n + np.arange(n)).to(self.device)  # (worlds, N)
+            chosen = torch.from_numpy(worlds).to(self.device)
+            rows = chosen[:, None]
+            for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
+                k, v = k[chosen].transpose(1, 2), v[chosen].transpose(1, 2)
+                self.keys[layer].transpose(1, 2)[rows, self.front + where] = k
+                self.values[layer].transpose(1, 2)[rows, self.front + where] = v
+                self.unrotated[layer].transpose(1, 2)[rows, where] = k[..., :split]
         self.time[worlds, slots] = self.count[worlds]
         self.count[worlds] += 1
         if pose is not None:
             self.pose[worlds] = pose[worlds]
         self._prepared = False
 
-    def _span(self, slot: int) -> slice:
-        n = self.config.tokens
-        return slice(self.front + slot * n, self.front + (slot + 1) * n)
-
-    def _free_slot(self, world: int) -> int:
-        time = self.time[world]
-        empty = np.flatnonzero(time < 0)
-        if len(empty):
-            return int(empty[0])
-        assert self.mode == "window", "a fold missed its deadline"
-        return int(self.config.sink + time[self.config.sink :].argmin())
+    def _free_slots(self, worlds: np.ndarray) -> np.ndarray:
+        """Where the next frame of each of these worlds goes: the first empty slot, or that of the oldest frame."""
+        time, sink = self.time[worlds], self.config.sink
+        empty = time < 0
+        free = empty.any(1)
+        assert self.mode == "window" or free.all(), "a fold missed its deadline"
+        return np.where(free, empty.argmax(1), sink + time[:, sink:].argmin(1))
 
     def _grow(self) -> None:
         slots, time, hot = self.time.shape[1], self.time, self.hot
@@ -197,19 +197,25 @@ class Cache:
             if self.mode == "window":
                 self.folding.keep_last(int(b), c.window)
 
-    def fold(self, memory: Memory, all_at_once: bool = False) -> None:
-        """One slice of folding, and recall: call it after every frame. all_at_once: until nothing is due."""
+    def fold(self, memory: Memory, all_at_once: bool = False, only: np.ndarray | None = None) -> None:
+        """One slice of folding, and recall: call it after every frame. all_at_once: until nothing is due.
+
+        only (B,) bool: the worlds that the frame was written in, where it was not written in all. They fold alone and
+        at once, and the others notice nothing.
+        """
         if self.folding is None or self.mode != "mag":
             return
-        depth = self.config.depth
-        layers = depth if all_at_once else -(-depth // self.folding.block)
-        while True:
-            done = self.folding.slice(memory, self.count, layers)
-            for folded in done:
+        worlds = list(range(self.batch)) if only is None else np.flatnonzero(only).tolist()
+        layers = -(-self.config.depth // self.folding.block)
+        if all_at_once or only is not None:
+            while done := self.folding.catch_up(memory, self.count, worlds, None if all_at_once else layers):
+                for folded in done:
+                    self._keep(folded)
+        else:
+            offset = self.config.sink + self.config.window
+            for folded in self.folding.slice(memory, self.count, layers, offset):
                 self._keep(folded)
-            if not all_at_once or not done:
-                break
-        for b in range(self.batch):
+        for b in worlds:
             self._recall(b)
 
     def _keep(self, folded: Folded) -> None:
@@ -261,6 +267,9 @@ class Cache:
         last = int(filled[-1]) + 1 if len(filled) else 0
         warm = np.flatnonzero((self.hot >= 0).any(0))
         blocks = int(warm[-1]) + 1 if len(warm) else 0
+        if self.batch > 1 and self.mode != "full":
+            # Always the whole of it: how a sum is rounded depends on its length, and so would on the neighbours' age.
+            last, blocks = self.time.shape[1], self.hot.shape[1]
         self._begin, self._end = self.front - blocks * self.block_tokens, self.front + last * n
         self._mask(last, blocks)
         if not last:
@@ -293,6 +302,8 @@ class Cache:
         if only is None and self.mode == "full":
             # Back to the first size: what is drawn from here must not depend on what was played before.
             self._allocate(GROWTH, 0)
+        if only is None and self.folding is not None:
+            self.folding.clock = 0
         for b in np.arange(self.batch) if only is None else np.flatnonzero(only):
             self.time[b], self.hot[b] = -1, -1
             self.count[b], self.pose[b], self.look[b] = 0, 0.0, 0.0

@@ -47,7 +47,7 @@ def state_of(cache: Cache) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if cache.folding is not None:
         for b, frames in enumerate(cache.folding.pending):
             tensors |= _packed(f"pending.{b}", frames)
-        meta["jobs"] = []
+        meta["jobs"], meta["clock"] = [], cache.folding.clock
         for i, job in enumerate(cache.folding.jobs):
             meta["jobs"].append({"worlds": list(job.worlds), "layer": job.state.layer})
             for k, block in enumerate(job.blocks):
@@ -158,13 +158,14 @@ def _read_folding(cache: Cache, meta: Mapping[str, Any], tensors: Mapping[str, T
         cache.folding.pending[b] = _frames(cache, f"pending.{b}", tensors)
     jobs = meta.get("jobs", [])
     _need(isinstance(jobs, list) and len(jobs) <= 64, "its folds cannot be read")
+    cache.folding.clock = _whole(meta.get("clock", 0), 0, 2**62, "the clock of its folds")
     depth = cache.config.depth
     for i, job in enumerate(jobs):
         _need(isinstance(job, Mapping) and isinstance(job.get("worlds"), list), "a fold cannot be read")
         worlds = [_whole(b, -1, cache.batch - 1, "a fold's world") for b in job["worlds"]]
         blocks = [_frames(cache, f"job.{i}.{k}", tensors) for k in range(len(worlds))]
         _need(worlds and all(len(block) == memory.config.block for block in blocks), "a fold has no whole block")
-        state = memory.advance(cache.folding.begun(memory, blocks), _whole(job.get("layer"), 1, depth - 1, "a layer"))
+        state = memory.advance(cache.folding.begun(memory, blocks), _whole(job.get("layer"), 1, depth, "a layer"))
         cache.folding.jobs.append(Job(worlds, blocks, state))
 
 

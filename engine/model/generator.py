@@ -144,15 +144,26 @@ class Generator(nn.Module):
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
         return x, modulation, final
 
-    def forward(self, latents: Tensor, level: Tensor, action: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        action: Tensor,
+        rotation: Rotation,
+        attend: Attend,
+        outputs: list[Tensor] | None = None,
+    ) -> Tensor:
         """Predict clean latents (B, F, N, C) from noised ones.
 
         rotation: what `rotation` gives for the frames' poses. `attend(layer, q, k, v)` says who sees whom; q, k
-        and v come with their place rotated, q and k with their time not.
+        and v come with their place rotated, q and k with their time not. outputs: a list that each layer's output
+        (B, F, N, d) is appended to.
         """
         x, modulation, final = self.entered(latents, level, action)
         for i, block in enumerate(self.blocks):
             x = block(x, modulation, rotation, lambda q, k, v, i=i: attend(i, q, k, v))
+            if outputs is not None:
+                outputs.append(x)
         scale, shift = final[..., None, :].unbind(2)
         return self.leave(rms_norm(x) * (1 + scale) + shift)
 

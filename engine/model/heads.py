@@ -1,19 +1,98 @@
-"""Reward and termination, read off the generator's last features."""
+"""Reward and termination, read off the features of the pass that commits a frame: clean frame, action and context.
+
+The reward is spread over buckets, evenly spaced in symlog, and read as their mean ("two-hot", DreamerV3, arXiv
+2301.04104), so that a rare large reward is neither smoothed away nor rules the loss.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.model.layers import rms_norm
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Shape of the heads.
+
+    layers: numbers of the generator's layers whose outputs are read. hidden: width. buckets: of the reward, from `low`
+    to `high` in symlog, both the data's own. threshold: of the probability above which an episode is over.
+    """
+
+    layers: tuple[int, ...]
+    hidden: int = 128
+    buckets: int = 63
+    low: float = -1.0
+    high: float = 1.0
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.layers or min(self.layers) < 0:
+            raise ValueError(f"heads: layers must name one layer or more, from 0, got {list(self.layers)}")
+        if self.hidden < 1 or self.buckets < 2:
+            raise ValueError(f"heads: expected hidden >= 1 and buckets >= 2, got {self.hidden} and {self.buckets}")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"heads: expected finite low < high, got {self.low} and {self.high}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"heads: threshold must be from 0 to 1, got {self.threshold}")
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Sign(x) log(1 + |x|)."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of `symlog`."""
+    return x.sign() * x.abs().expm1()
 
 
 class Heads(nn.Module):
-    """Linear readouts of a frame's mean feature. A checkpoint has them where its source gave both signals."""
+    """A perceptron on each token, pooled over the frame, and a readout for each signal.
 
-    def __init__(self, dim: int) -> None:
+    A checkpoint has them where its source gave both signals.
+    """
+
+    centers: Tensor
+
+    def __init__(self, config: HeadsConfig, dim: int) -> None:
         super().__init__()
-        self.reward = nn.Linear(dim, 1)
-        self.termination = nn.Linear(dim, 1)
+        self.config = config
+        self.enter = nn.Linear(dim * len(config.layers), config.hidden)
+        self.middle = nn.Linear(2 * config.hidden, config.hidden)
+        self.reward = nn.Linear(config.hidden, config.buckets)
+        self.termination = nn.Linear(config.hidden, 1)
+        centers = symexp(torch.linspace(config.low, config.high, config.buckets, dtype=torch.float64)).float()
+        self.register_buffer("centers", centers, persistent=False)
+        for layer in (self.reward, self.termination):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def features(self, layers: Sequence[Tensor]) -> Tensor:
+        """Outputs (B, F, N, d) of all the generator's layers -> what is read of them, float32 (B, F, N, D)."""
+        return torch.cat([rms_norm(layers[i].float()) for i in self.config.layers], -1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, N, d) -> reward (B,) and the termination's log-odds (B,)."""
-        mean = features.mean(-2)
-        return self.reward(mean)[..., 0], self.termination(mean)[..., 0]
+        """Features (..., N, D) -> log-odds of the reward's buckets (..., K) and of the termination (...)."""
+        tokens = F.gelu(self.enter(features))
+        x = F.gelu(self.middle(torch.cat((tokens.mean(-2), tokens.amax(-2)), -1)))
+        return self.reward(x), self.termination(x)[..., 0]
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """Mean reward (...) of the buckets' log-odds (..., K)."""
+        return torch.softmax(logits, -1) @ self.centers
+
+    def two_hot(self, reward: Tensor) -> Tensor:
+        """Shares (..., K) of the two buckets beside each reward (...), whose mean it is; beyond the ends, the end."""
+        reward = reward.clamp(self.centers[0], self.centers[-1])
+        above = torch.searchsorted(self.centers, reward.contiguous()).clamp(1, len(self.centers) - 1)
+        low, high = self.centers[above - 1], self.centers[above]
+        share = ((reward - low) / (high - low))[..., None]
+        found = torch.zeros(*reward.shape, len(self.centers), device=reward.device)
+        return found.scatter_(-1, above[..., None] - 1, 1 - share).scatter_(-1, above[..., None], share)

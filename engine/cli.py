@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train memory": ("engine.train.memory", "learn to fold blocks of frames, in resumable legs"),
     "train joint": ("engine.train.joint", "learn to draw from folded history, generator and memory together"),
     "train distill": ("engine.train.distill", "learn to draw well in few passes, on its own rollouts"),
+    "train heads": ("engine.train.heads", "learn to read reward and termination off a generator"),
     "bench quality": ("engine.bench.quality", "compare a world with its simulator under the same actions"),
     "bench revisit": ("engine.bench.revisit", "leave places and come back: does it remember them?"),
     "bench magbench": ("engine.bench.magbench", "score any system's videos by the paper's MAG-Bench files"),

@@ -89,8 +89,8 @@ class LociVectorEnv(gym.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         """Whether the checkpoint gives reward and termination."""
         return self._open().world.heads is not None
 
-    @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override, misc]
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The random generator of each world."""
         return tuple(self._generators())
 

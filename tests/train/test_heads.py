@@ -1,0 +1,266 @@
+"""Reward and termination: learned from sparse events, resumable, calibrated, read in play."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save
+
+from engine import checkpoint, ship
+from engine.config import load_world, to_toml
+from engine.envs.env import LociEnv
+from engine.errors import UserError
+from engine.loading import open_world
+from engine.model.codec import Codec, CodecConfig
+from engine.model.generator import Generator, GeneratorConfig
+from engine.model.heads import Heads, HeadsConfig
+from engine.train import heads as stage
+from engine.train.dataset import Latents
+from engine.train.scores import best_threshold, scores_of
+from engine.train.shards import checksums
+from engine.train.signals import Signals, SignalSampler, load_signals
+from tests.train import fake_source
+
+GOAL = 200
+
+
+def episode(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A picture that gets bluer with `right`: -1 a step, +100 and the end at blue 200; some never come there."""
+    place, frames, actions, reward = 10 * int(rng.integers(6, 14)), [], [], [0.0]
+    length = 60 if rng.random() < 0.7 else int(rng.integers(3, 20))
+    while True:
+        frames.append(np.full((48, 64, 3), (30, 30, place), np.uint8))
+        actions.append(np.array([0, 0], np.uint8))
+        if place >= GOAL or len(frames) == length:
+            break
+        actions[-1][int(rng.random() < 0.75)] = 1
+        place = int(np.clip(place + 10 * (2 * actions[-1][1].astype(int) - 1), 0, 255))
+        reward.append(99.0 if place >= GOAL else -1.0)
+    moved = np.concatenate((np.zeros((1, 2), np.uint8), np.stack(actions)[:-1]))  # what led to each frame
+    ended = np.zeros(len(frames), np.uint8)
+    ended[-1] = place >= GOAL
+    return {"frames": np.stack(frames), "actions": moved, "reward": np.array(reward, np.float32), "terminated": ended}
+
+
+def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = ()) -> Path:
+    for number, (split, count) in enumerate((("train", episodes), ("validation", episodes))):
+        rng = np.random.default_rng(number)
+        made = [episode(rng) for _ in range(count)]
+        tensors = {name: np.concatenate([e[name] for e in made]) for name in made[0] if name not in without}
+        lengths = [len(e["frames"]) for e in made]
+        tensors["poses"] = np.zeros((sum(lengths), 4), np.float32)
+        tensors["episode"] = np.repeat(np.arange(count, dtype=np.int32), lengths)
+        (folder / split).mkdir(parents=True)
+        (folder / split / "shard-00000.safetensors").write_bytes(save(tensors, metadata=checksums(tensors)))
+    (folder / "collect.json").write_text(json.dumps({"buttons": ["left", "right"], "height": 48, "width": 64}))
+    return folder
+
+
+def write_world(folder: Path) -> Path:
+    """A world's file and beside it a checkpoint whose generator is random, but its codec sees blue."""
+    folder.mkdir(exist_ok=True)
+    config = fake_source.world()
+    path = folder / "square.toml"
+    path.write_text(to_toml(config).replace("checkpoints/square", str(folder / "square")))
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig(48, 64, 16, 24))
+    codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
+    generator = Generator(GeneratorConfig(3, 4, 24, 2, 32, 2, heads=2, window=7, sink=1, clip=8, far=20))
+    parts = {"codec": asdict(codec.config), "generator": asdict(generator.config)}
+    described = {"world": "square", "preset": "nano", "buttons": ["left", "right"], **parts}
+    weights = {n: p.detach().half() for n, p in generator.named_parameters()}
+    checkpoint.save(folder / "square", described, {"codec": dict(codec.state_dict()), "generator": weights})
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+def args(data: Path, run: Path, world: Path, **options: Any) -> stage.Args:
+    small: dict[str, Any] = {"batch": 8, "threads": 1, "steps": 2, "drawn": 0.0, "hidden": 32} | options
+    return stage.Args(data, run, world=str(world), validation_frames=small.pop("validation_frames", 300), **small)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    stage.run(args(data, run, world, steps=250, batch=16, warmup=20, lr=5e-3, validation_frames=2000))
+    return run
+
+
+def test_rare_ends_and_a_large_reward_are_found_on_held_out_episodes(trained: Path) -> None:
+    report = json.loads((trained / "heads.json").read_text())
+    real = report["real"]
+    assert real["ends"] >= 8 and real["frames"] > 20 * real["ends"] / 2
+    assert real["precision"] >= 0.8 and real["recall"] >= 0.8
+    assert real["event_mae"] < 20 and real["reward_mae"] < 0.5 * real["usual_mae"]
+    assert abs(real["calibration"]) < 0.02  # though half of the batches' clips end with an event
+
+
+def test_a_world_with_heads_rewards_and_ends_and_one_without_does_not(trained: Path, world: Path) -> None:
+    made = open_world(load_world(world), checkpoint=trained, threads=1, batch=2, dtype="fp32")
+    far, near = np.full((2, 1, 48, 64, 3), 30, np.uint8)
+    far[..., 2], near[..., 2] = 90, 210
+    made.reset(0, np.stack((far, near)))
+    assert made.reward is None
+    codec = made.codec
+    made.adopt(codec.encode(torch.from_numpy(np.stack((far[0], near[0])))), np.array([0, 1], np.uint8))
+    made.commit()
+    assert made.reward is not None and made.termination is not None
+    assert made.reward.dtype == made.termination.dtype == np.float32
+    assert made.reward[0] < 5 and made.reward[1] > 50 and made.termination[0] < 0.5 < made.termination[1]
+    plain = open_world(load_world(world), threads=1)
+    plain.reset(0, far[None])
+    plain.step(np.array([0, 1]))
+    assert plain.heads is None and plain.reward is None and plain.termination is None
+
+
+def test_an_environment_uses_the_heads(trained: Path, world: Path, tmp_path: Path) -> None:
+    ship.run(ship.Args(trained, tmp_path / "shipped"))
+    env = LociEnv(world, checkpoint=tmp_path / "shipped", threads=1, image=np.full((48, 64, 3), 30, np.uint8))
+    env.reset(seed=0)
+    assert env.has_heads and isinstance(env.step(np.array([0, 1]))[1], float)
+
+
+def test_two_legs_give_the_losses_of_one_and_keep_what_they_began_with(data: Path, world: Path, tmp_path: Path) -> None:
+    for run, steps in (("whole", 4), ("legs", 2), ("legs", 4)):
+        stage.run(args(data, tmp_path / run, world, steps=steps, drawn=0.5))
+    one, two = ((tmp_path / run / "heads-losses.csv").read_text() for run in ("whole", "legs"))
+    assert one == two and len(one.splitlines()) == 4
+    before, after = (checkpoint.load(folder)[1] for folder in (world.parent / "square", tmp_path / "legs"))
+    assert {*after} == {*before, "heads"}
+    assert all(torch.equal(after[part][name], x) for part in before for name, x in before[part].items())
+    stages = checkpoint.read_config(tmp_path / "legs")["notes"]["stages"]
+    assert [entry["stage"] for entry in stages] == ["heads"] and stages[0]["steps"] == 4
+    with pytest.raises(UserError, match="begun with seed = 0, now it is 1"):
+        stage.run(args(data, tmp_path / "legs", world, seed=1, drawn=0.5))
+
+
+def test_data_without_the_signals_says_so_in_a_line(world: Path, tmp_path: Path) -> None:
+    for number, (without, says) in enumerate(
+        ((("reward", "terminated"), "has no reward and no terminated"), (("terminated",), "has no terminated"))
+    ):
+        folder = write_data(tmp_path / str(number), 4, without)
+        with pytest.raises(UserError, match=f"{says}: it was collected before these were kept"):
+            stage.run(args(folder, tmp_path / "run", world))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"layers": "6"}, "the generator has layers 0 to 1"),
+        ({"layers": "two"}, "expected numbers such as 2,5"),
+        ({"events": 2.0}, "--events must be from 0 to 1"),
+        ({"buckets": 1}, "buckets >= 2"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(
+    data: Path, world: Path, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        stage.run(args(data, tmp_path, world, **options))
+
+
+def test_what_never_ends_and_always_pays_the_same_cannot_be_learned(world: Path, tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "data", 4)
+    for split in ("train", "validation"):
+        path = folder / split / "shard-00000.safetensors"
+        signals = load_signals(folder, split)
+        length = len(signals.reward)
+        tensors = {
+            "frames": np.zeros((length, 48, 64, 3), np.uint8),
+            "actions": np.zeros((length, 2), np.uint8),
+            "poses": np.zeros((length, 4), np.float32),
+            "episode": np.arange(length, dtype=np.int32) // 30,
+            "reward": np.zeros(length, np.float32),
+            "terminated": np.zeros(length, np.uint8),
+        }
+        path.write_bytes(save(tensors, metadata=checksums(tensors)))
+    with pytest.raises(UserError, match="nothing to learn: the reward is always 0, and no episode terminates"):
+        stage.run(args(folder, tmp_path / "run", world))
+
+
+def test_a_checkpoint_with_half_of_its_heads_is_named(trained: Path, world: Path, tmp_path: Path) -> None:
+    config, tensors = checkpoint.load(trained)
+    whole = {name: value for name, value in config.items() if name not in ("files", "format")}
+    for number, (parts, weights, says) in enumerate(
+        (
+            ({**whole, "heads": {"layers": [9]}}, tensors, "the weights do not fit|which the generator has not"),
+            ({**whole, "heads": {"layers": []}}, tensors, "layers must name one layer"),
+            (whole, {name: part for name, part in tensors.items() if name != "heads"}, "has no heads"),
+            ({name: value for name, value in whole.items() if name != "heads"}, tensors, "has no heads"),
+        )
+    ):
+        checkpoint.save(tmp_path / str(number), parts, weights)
+        with pytest.raises(UserError, match=says):
+            open_world(load_world(world), checkpoint=tmp_path / str(number), threads=1)
+
+
+def test_the_buckets_mean_is_the_reward_again() -> None:
+    heads = Heads(HeadsConfig((0,), low=-0.7, high=4.7, buckets=31), 8)
+    reward = torch.tensor([-1.0, 0.0, 0.37, 100.0, -0.99])
+    shares = heads.two_hot(reward)
+    assert ((shares > 0).sum(-1) <= 2).all()
+    torch.testing.assert_close(heads.expected(shares.clamp_min(1e-30).log()), reward, atol=1e-3, rtol=1e-3)
+    beyond = heads.expected(heads.two_hot(torch.tensor([-50.0, 1e6])).clamp_min(1e-30).log())
+    torch.testing.assert_close(beyond, heads.centers[[0, -1]], atol=1e-3, rtol=1e-3)
+
+
+def test_every_frame_but_the_first_is_asked_about_once() -> None:
+    start = np.array([0, 3, 4, 40, 53, 66])
+    data = Latents(torch.zeros(66, 1, 1), torch.zeros(66, 2), start)
+    sampler = SignalSampler(data, Signals(torch.zeros(66), torch.zeros(66) > 0), 13, 4, 32, (), 0.5)
+    asked = np.zeros(66, int)
+    for index, ask, number in sampler.windows(1000):
+        assert (np.diff(index) == 1).all() and not ask[:, 0].any()
+        np.add.at(asked, index[ask], 1)
+        first = start[number]
+        assert (index[:, 0] >= first).all() and (index[:, -1] < start[number + 1]).all()
+    firsts = start[:-1]
+    assert (np.delete(asked, firsts) == 1).all() and (asked[firsts] == 0).all()
+
+
+def test_clips_end_at_events_as_often_as_asked_and_stay_in_their_episode() -> None:
+    start = np.arange(0, 401, 20)
+    reward = torch.full((400,), -1.0)
+    reward[[19, 59, 207]] = 10.0
+    data = Latents(torch.arange(400).half()[:, None, None], torch.zeros(400, 2), start)
+    sampler = SignalSampler(data, Signals(reward, torch.zeros(400) > 0), 6, 3, 32, (), 0.5)
+    assert sampler.usual == -1.0 and np.flatnonzero(sampler.event).tolist() == [19, 59, 207]
+    hits = count = 0
+    for step in range(60):
+        clip, index = sampler.batch(16, 0, step)
+        again, other = sampler.batch(16, 0, step)
+        assert np.array_equal(index, other) and torch.equal(clip.latents, again.latents)
+        frames = clip.latents[:, :, 0, 0].long().numpy()
+        assert (frames // 20 == frames[:, :1] // 20).all() and (np.diff(frames) > 0).all()
+        hits += int((reward[torch.from_numpy(index[:, -1])] > 0).sum())
+        count += len(index)
+    assert 0.4 < hits / count < 0.6
+
+
+def test_the_threshold_is_the_one_with_the_best_f1_and_scores_count_what_is_called() -> None:
+    probability = np.array([0.9, 0.8, 0.3, 0.2, 0.2, 0.1])
+    ended = np.array([True, True, False, True, False, False])
+    assert best_threshold((probability, ended)) == pytest.approx(0.55)
+    assert best_threshold((probability, np.zeros(6, bool))) == 0.5
+    assert best_threshold((np.array([0.9, 0.9, 0.9]), np.array([True, False, False]))) < 0.9
+    junk = np.full(6, 0.99), ended  # the same for every frame: it says nothing, and changes nothing
+    assert best_threshold((probability, ended), junk) == pytest.approx(0.55)
+    found = {"probability": probability, "ended": ended, "reward": np.zeros(6), "real": np.array([9, 0, 0, 9, 0, 0.0])}
+    scores = scores_of(found, 0.25, 0.0)
+    assert (scores["precision"], scores["recall"], scores["called"]) == (2 / 3, 2 / 3, 3)
+    assert (scores["reward_mae"], scores["event_mae"], scores["usual_mae"]) == (3.0, 9.0, 3.0)
+    nothing = scores_of({name: values[:0] for name, values in found.items()}, 0.5, 0.0)
+    assert nothing["precision"] is None and nothing["reward_mae"] is None

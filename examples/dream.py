@@ -10,7 +10,7 @@ measured and drawn again. Needs the extras rl, train and envs.
 from __future__ import annotations
 
 import json
-import subprocess
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -24,10 +24,22 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine import runtime
+from engine import cli, runtime
+from engine.errors import UserError
 
 ENVS = 16
 """Worlds that the agent dreams at once, and real environments that the other one plays at once."""
+GRID = ("--make-option", "highlight=false", "--buttons", *"left right forward none none none none".split())
+TASKS: dict[str, tuple[str, ...]] = {
+    "MiniGrid-Empty-Random-6x6-v0": GRID,
+    "MiniGrid-LavaGapS5-v0": GRID,
+    "MiniGrid-LavaGapS6-v0": GRID,
+    "VizdoomBasic-v1": ("--make-option", "frame_skip=4", "--region", "0", "0.32", "1", "0.72"),
+}
+"""What `engine new` is told of a task, beside its id."""
+LOOKS, LOOK_EPISODES = 10, 20
+"""Measurements while an agent learns, and episodes of each."""
+LABELS = {"dream": "PPO in the dream alone", "real": "PPO in the real task", "random": "at random"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +53,13 @@ class Args:
     preset: str = "pico"
     """size of the world"""
     frames: int = 20_000
-    """real frames that the world is made of, validation and start frames included"""
+    """real frames of random play that the world is made of"""
     starts: int = 64
-    """of these, first frames that the agent's dreams begin with"""
+    """real first frames, beside these, that the agent's dreams begin with"""
     horizon: int = 100
     """steps after which an episode is cut off, in the dream and in the real task"""
     codec_steps: int = 200
-    generator_steps: int = 1500
+    generator_steps: int = 1000
     heads_steps: int = 600
     dream_steps: int = 150_000
     """steps of PPO in the generated world"""
@@ -84,12 +96,13 @@ class Dream:
 
     def __init__(self, args: Args) -> None:
         self.args, self.out = args, args.out.absolute()
-        self.world, self.data, self.weights = self.out / "task.toml", self.out / "data", self.out / "run"
+        self.name = re.sub(r"[^a-z0-9]+", "-", args.env.lower()).strip("-")
+        self.world, self.data, self.weights = self.out / f"{self.name}.toml", self.out / "data", self.out / "run"
         self.out.mkdir(parents=True, exist_ok=True)
         own = {name: value for name, value in asdict(args).items() if name not in ("out", "plot", "threads")}
         settings = self.out / "settings.json"
         if settings.exists() and json.loads(settings.read_text()) != own:
-            raise SystemExit(f"error: {self.out} was made with other settings; choose another --out")
+            raise UserError(f"{self.out} was made with other settings; choose another --out")
         settings.write_text(json.dumps(own, indent=1))
 
     def make_world(self) -> None:
@@ -97,10 +110,10 @@ class Dream:
         args, world, data, run = self.args, str(self.world), str(self.data), str(self.weights)
         if not self.world.exists():
             naming = TASKS.get(args.env, ())
-            command("new", args.env, "--name", "task", "--preset", args.preset, "--folder", str(self.out), *naming)
+            command("new", args.env, "--name", self.name, "--preset", args.preset, "--folder", str(self.out), *naming)
         seed = ("--seed", str(args.seed))
         length = ("--episode-length", str(args.horizon))
-        command("collect", world, "--frames", str(args.frames - args.starts), "--out", data, *length, *seed)
+        command("collect", world, "--frames", str(args.frames), "--out", data, *length, *seed)
         first = ("--split", "train", "--walk", "0", "--seed", str(900_000 + args.seed * args.starts))
         begun = self.out / "starts"
         if len(list(begun.glob("*.png"))) < args.starts:
@@ -166,9 +179,9 @@ class Dream:
 
     def dreams(self) -> Any:
         """Generated worlds for Stable-Baselines3."""
-        from engine.envs.sb3 import make_sb3
+        from engine.envs.sb3 import LociVecEnv
 
-        env = make_sb3(
+        env = LociVecEnv(
             self.world,
             ENVS,
             checkpoint=self.weights,
@@ -196,15 +209,105 @@ class Dream:
         return returns
 
     def player(self, model: Any) -> Callable[[np.ndarray], int]:
-        """The policy's own sampled actions, from random numbers of its own."""
-        import torch
+        """The policy's actions, drawn by random numbers of their own."""
+        from engine.train.policies import sampled
 
-        torch.manual_seed(self.args.seed)
-        return lambda seen: int(model.predict(seen, deterministic=False)[0])
+        rng = np.random.default_rng(self.args.seed)
+        return lambda seen: int(sampled(model, seen, rng))
 
 
-# What `engine new` should know of a task, beside its id.
-TASKS = {
-    name: ("--make-option", "highlight=false", "--buttons", "left", "right", "forward", "none", "none", "none", "none")
-    for name in ("MiniGrid-LavaGapS5-v0", "MiniGrid-LavaGapS6-v0", "MiniGrid-Empty-Random-6x6-v0")
-} | {"VizdoomBasic-v1": ("--make-option", "frame_skip=4", "--region", "0", "0.32", "1", "0.72")}
+def command(*words: str) -> None:
+    """Do what ``python -m engine ...`` does, and show it."""
+    print("$ python -m engine", *words, flush=True)
+    cli.main(words)
+
+
+def watcher(dream: Dream, steps: int) -> Any:
+    """A callback of Stable-Baselines3 that measures the policy in the real task now and then."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Watch(BaseCallback):
+        curve: list[dict[str, float]]
+
+        def _init_callback(self) -> None:
+            self.curve = []
+
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps >= len(self.curve) * steps / LOOKS:
+                self._look()
+
+        def _on_training_end(self) -> None:
+            self._look()
+
+        def _on_step(self) -> bool:
+            return True
+
+        def _look(self) -> None:
+            first = dream.args.episodes  # not the episodes of the last measurement
+            returns = dream.measure(dream.player(self.model), LOOK_EPISODES, first)
+            lived = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+            point = {"steps": self.num_timesteps, "real": float(np.mean(returns))}
+            point["own"] = float(np.mean(lived)) if lived else float("nan")
+            self.curve.append(point)
+            print(f"  {point['steps']} steps: {point['real']:.3f} in the real task, {point['own']:.3f} where it learns")
+
+    return Watch()
+
+
+def draw(path: Path, curves: dict[str, list[dict[str, float]]], scores: dict[str, Score], args: Args) -> None:
+    """Learning curves in the real task, and the last scores with their intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(2.2, 1))
+    colors = {"dream": "tab:blue", "real": "tab:orange", "random": "tab:gray"}
+    for name, curve in curves.items():
+        left.plot([p["steps"] for p in curve], [p["real"] for p in curve], "o-", color=colors[name], label=LABELS[name])
+    left.axhline(scores["random"].mean, color=colors["random"], ls=":", label=LABELS["random"])
+    left.axvline(args.frames + args.starts, color="black", lw=0.8, ls="--")
+    left.set(
+        xlabel=f"steps (dreamt, or real; dashed: all {args.frames + args.starts:,} real frames)",
+        ylabel="return in the real task",
+    )
+    left.set_title(args.env, fontsize=10)
+    left.legend(fontsize=8)
+    for place, (name, score) in enumerate(scores.items()):
+        spread = [[score.mean - score.low], [score.high - score.mean]]
+        right.bar(place, score.mean, color=colors[name], yerr=spread, capsize=4)
+    right.set_xticks(range(len(scores)), list(scores))
+    right.set_title(f"{args.episodes} unseen episodes, 95 %", fontsize=10)
+    figure.savefig(path, dpi=90)
+
+
+def main(args: Args) -> None:
+    """Run everything that is not done yet; print, and write result.json and curves.png."""
+    runtime.setup(args.threads)
+    dream = Dream(args)
+    dream.make_world()
+    curves = {
+        "dream": dream.learn("dream", dream.dreams, args.dream_steps),
+        "real": dream.learn("real", dream.reals, args.frames + args.starts),
+    }
+    from stable_baselines3 import PPO
+
+    rng, actions = np.random.default_rng(args.seed), dream.real().action_space.n
+    players: dict[str, Callable[[np.ndarray], int]] = {"random": lambda seen: int(rng.integers(actions))}
+    players |= {name: dream.player(PPO.load(dream.out / f"{name}.zip", device="cpu")) for name in ("dream", "real")}
+    scores = {}
+    for name, act in players.items():
+        scores[name] = score_of(dream.measure(act, args.episodes))
+        print(f"{LABELS[name]}: {scores[name].mean:.3f} [{scores[name].low:.3f}, {scores[name].high:.3f}]")
+    floor, top = scores["random"].mean, scores["real"].mean
+    share = (scores["dream"].mean - floor) / (top - floor) if top != floor else float("nan")
+    print(f"the dream's agent has {share:.0%} of what real frames gave (0 %: random)")
+    result = {"settings": json.loads((dream.out / "settings.json").read_text()), "share": share, "curves": curves}
+    result["scores"] = {name: asdict(score) for name, score in scores.items()}
+    (dream.out / "result.json").write_text(json.dumps(result, indent=1))
+    for path in (dream.out / "curves.png", args.plot):
+        if path is not None:
+            draw(path, curves, scores, args)
+
+
+if __name__ == "__main__":
+    given = tyro.cli(Args)
+    sys.exit(cli.guarded(lambda: main(given)))

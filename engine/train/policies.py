@@ -138,7 +138,7 @@ def _stable_baselines(path: Path, env: gym.Env[Any, Any]) -> Player:
 
         def act(frame: np.ndarray, info: dict[str, Any]) -> np.ndarray:
             past.append(frame)
-            chosen = _sampled(model, np.concatenate(past, -1) if stack else env.get_wrapper_attr("native"), rng)
+            chosen = sampled(model, np.concatenate(past, -1) if stack else env.get_wrapper_attr("native"), rng)
             if native:
                 return env.get_wrapper_attr("buttons_of")(chosen)
             if by_bits:
@@ -158,7 +158,7 @@ def _same(one: gym.Space[Any], other: gym.Space[Any]) -> bool:
     return one == other or (len(wanted) == 3 and one.shape == (*wanted[2:], *wanted[:2]))
 
 
-def _sampled(model: Any, observation: Any, rng: np.random.Generator) -> Any:
+def sampled(model: Any, observation: Any, rng: np.random.Generator) -> Any:
     """An action drawn by numbers of `rng` alone; the global generator is left as it was."""
     import torch
 

@@ -167,7 +167,7 @@ def test_a_number_of_a_discrete_policy_is_none_or_that_button(tmp_path: Path, mo
     env = make_source(stairs())
     player = player_for(env, policy_file(tmp_path / "policy.zip", picture(), gym.spaces.Discrete(3)))
     numbers = iter([0, 1, 2])
-    monkeypatch.setattr("engine.train.policies._sampled", lambda *_: np.array(next(numbers)))
+    monkeypatch.setattr("engine.train.policies.sampled", lambda *_: np.array(next(numbers)))
     act = player(np.random.default_rng(0))
     frame = np.zeros((48, 64, 3), np.uint8)
     assert [act(frame, {}).tolist() for _ in range(3)] == [[0, 0], [1, 0], [0, 1]]
@@ -177,7 +177,7 @@ def test_a_policy_sees_its_last_frames_stacked(tmp_path: Path, monkeypatch: pyte
     env = make_source(stairs())
     player = player_for(env, policy_file(tmp_path / "policy.zip", picture(9), gym.spaces.MultiBinary(2)))
     seen: list[np.ndarray] = []
-    monkeypatch.setattr("engine.train.policies._sampled", lambda model, o, rng: seen.append(o) or np.zeros(2))
+    monkeypatch.setattr("engine.train.policies.sampled", lambda model, o, rng: seen.append(o) or np.zeros(2))
     act = player(np.random.default_rng(0))
     for value in (1, 2, 3, 4):
         act(np.full((48, 64, 3), value, np.uint8), {})

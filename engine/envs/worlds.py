@@ -63,7 +63,7 @@ class Worlds:
         self._image = None if image is None else self._picture(image)
         self._starts: dict[str, np.ndarray] | None = None
         self._names: list[str] = []
-        if image is None:
+        if start is not None or (image is None and self.config.starts):
             self._names = self._chosen(start)
         self.world = open_world(
             self.config,
@@ -116,6 +116,8 @@ class Worlds:
             if fixed is not None:
                 frames[b] = fixed
                 infos[b]["start"] = "given"
+            elif not names:
+                raise UserError(f"{self.config.name} has no start frames; give image, or frames in the reset options")
             else:
                 name = names[int(pick * len(names))]
                 frames[b, 0] = self._all_starts()[name]

@@ -23,6 +23,7 @@ Mode = Literal["window", "full", "mag"]
 MODES: tuple[Mode, ...] = ("window", "full", "mag")
 RECALLS = ("relevance", "recent", "random")
 GROWTH = 64  # frames by which `full` grows at first; then by half
+FEW = 16  # tokens of a frame, up to which the fused kernel is the faster one for a batch on a CPU
 BUFFERS = ("keys", "values", "unrotated")
 
 
@@ -121,9 +122,9 @@ class Cache:
         keys[:, :, end : end + n] = k
         values[:, :, end : end + n] = v
         keys, values = keys[:, :, begin : end + n], values[:, :, begin : end + n]
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or (self.batch > 1 and n <= FEW):
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._bias)
-        # On a CPU the plain products beat PyTorch's fused kernel at these sizes (LOG.md).
+        # On a CPU the plain products beat PyTorch's fused kernel for one world, or many tokens a frame (LOG.md).
         scores = (q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
         if self._bias is not None:
             scores += self._bias

@@ -218,3 +218,17 @@ def teacher_forced(
         attend,
     )
     return out[:, total:]
+
+
+def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor]:
+    """Outputs (B, F, N, d) of each layer for a clip of clean frames, each seeing those before it."""
+    n, total = generator.config.tokens, latents.shape[1]
+    where = clip.position.repeat_interleave(n, 1)
+    outputs: list[Tensor] = []
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
+
+    clean = torch.zeros(clip.position.shape, device=latents.device)
+    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs)
+    return outputs

@@ -25,8 +25,7 @@ from engine import checkpoint, runtime
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.loading import fits, fitted, load_codec, load_generator
-from engine.model.attention import two_streams
-from engine.model.generator import Clip, Generator, rotate_time, teacher_forced
+from engine.model.generator import Clip, Generator, clean_pass, teacher_forced
 from engine.model.heads import Heads, HeadsConfig, symlog
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import check_data, load_latents
@@ -279,20 +278,6 @@ def heads_config(args: Args, generator: Generator, data: SignalSampler) -> Heads
         return HeadsConfig(layers, args.hidden, args.buckets, low, high)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor]:
-    """Outputs (B, F, N, d) of each layer for a clip of clean frames, each seeing those before it."""
-    n, total = generator.config.tokens, latents.shape[1]
-    where = clip.position.repeat_interleave(n, 1)
-    outputs: list[Tensor] = []
-
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
-
-    clean = torch.zeros(clip.position.shape, device=latents.device)
-    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs)
-    return outputs
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

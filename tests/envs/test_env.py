@@ -223,6 +223,18 @@ def test_discrete_actions_hold_what_the_buttons_hold() -> None:
     assert make(actions="discrete").action_space == gym.spaces.Discrete(7)
 
 
+def test_a_world_without_start_frames_asks_for_a_picture(tmp_path: Path) -> None:
+    text = (project_root() / "worlds" / "doom-plain.toml").read_text()
+    path = tmp_path / "bare.toml"
+    path.write_text(text.replace('starts = "assets/doom-plain"\n', ""))
+    env = LociEnv(path, threads=1)
+    with pytest.raises(ValueError, match="bare has no start frames; give image"):
+        env.reset()
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    assert np.array_equal(env.reset(options={"image": picture})[0], picture)
+    assert np.array_equal(LociEnv(path, threads=1, image=picture).reset()[0], picture)
+
+
 def test_keys_become_actions_for_gymnasium_play(env: LociEnv) -> None:
     import pygame
 

@@ -178,7 +178,7 @@ def test_what_never_ends_and_always_pays_the_same_cannot_be_learned(world: Path,
         path = folder / split / "shard-00000.safetensors"
         signals = load_signals(folder, split)
         length = len(signals.reward)
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             "frames": np.zeros((length, 48, 64, 3), np.uint8),
             "actions": np.zeros((length, 2), np.uint8),
             "poses": np.zeros((length, 4), np.float32),

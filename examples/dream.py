@@ -59,9 +59,9 @@ class Args:
     horizon: int = 100
     """steps after which an episode is cut off, in the dream and in the real task"""
     codec_steps: int = 200
-    generator_steps: int = 1000
-    heads_steps: int = 600
-    dream_steps: int = 150_000
+    generator_steps: int = 800
+    heads_steps: int = 500
+    dream_steps: int = 100_000
     """steps of PPO in the generated world"""
     episodes: int = 100
     """real episodes of the last measurement"""
@@ -112,7 +112,7 @@ class Dream:
             naming = TASKS.get(args.env, ())
             command("new", args.env, "--name", self.name, "--preset", args.preset, "--folder", str(self.out), *naming)
         seed = ("--seed", str(args.seed))
-        length = ("--episode-length", str(args.horizon))
+        length = ("--episode-length", str(args.horizon), "--policy", "uniform")
         command("collect", world, "--frames", str(args.frames), "--out", data, *length, *seed)
         first = ("--split", "train", "--walk", "0", "--seed", str(900_000 + args.seed * args.starts))
         begun = self.out / "starts"

@@ -50,8 +50,9 @@ class Args:
     frames_per_shard: int = 4000
     """Frames in a file."""
     policy: str = ""
-    """Who plays: FILE.zip, a policy of Stable-Baselines3, or module:function, called with frame, info and a random
-    generator for the buttons to hold; walks and random play by default"""
+    """Who plays: "uniform", nothing or any button, drawn for every frame; FILE.zip, a policy of Stable-Baselines3; or
+    module:function, called with frame, info and a random generator for the buttons to hold. By default walks, or in
+    worlds without "forward" and "back" random play that holds its buttons for some frames."""
     random: float = 0.0
     """Share of the episodes that are walks and random play all the same, with --policy."""
 

@@ -43,8 +43,22 @@ def walks(env: gym.Env[Any, Any]) -> Player:
     return begin
 
 
+def _uniform(env: gym.Env[Any, Any]) -> Player:
+    """Nothing or any one button, each as often as the other, drawn anew for every frame."""
+    buttons = env.get_wrapper_attr("buttons")
+
+    def begin(rng: np.random.Generator) -> Act:
+        def act(frame: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+            number = int(rng.integers(len(buttons) + 1))
+            return encode(buttons, buttons[number - 1 : number] if number else ())
+
+        return act
+
+    return begin
+
+
 def player_for(env: gym.Env[Any, Any], policy: str = "", random: float = 0.0) -> Player:
-    """The player that `policy` names, for a source: "" the walks, FILE.zip, or module:function.
+    """The player that `policy` names, for a source: "" the walks, "uniform", FILE.zip, or module:function.
 
     random: share of the episodes that are played by the walks all the same. UserError where the policy cannot be
     loaded, or does not fit the source.
@@ -52,7 +66,10 @@ def player_for(env: gym.Env[Any, Any], policy: str = "", random: float = 0.0) ->
     other = walks(env)
     if not policy:
         return other
-    chosen = _stable_baselines(Path(policy), env) if policy.endswith(".zip") else _function(policy, env)
+    if policy == "uniform":
+        chosen = _uniform(env)
+    else:
+        chosen = _stable_baselines(Path(policy), env) if policy.endswith(".zip") else _function(policy, env)
     return lambda rng: (other if rng.random() < random else chosen)(rng)
 
 
@@ -70,7 +87,7 @@ def _function(policy: str, env: gym.Env[Any, Any]) -> Player:
     """``module:function``: called with frame, info and a random generator; returns names of buttons, or 0 and 1."""
     module, colon, name = policy.partition(":")
     if not colon or not module or not name.isidentifier():
-        raise UserError(f"--policy must be a FILE.zip or module:function, not {policy!r}")
+        raise UserError(f"--policy must be uniform, FILE.zip or module:function, not {policy!r}")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:

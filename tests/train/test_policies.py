@@ -58,6 +58,14 @@ def test_a_function_plays(tmp_path: Path) -> None:
     assert first["terminated"].sum() > 5
 
 
+def test_uniform_play_presses_nothing_or_any_button_equally_often(tmp_path: Path) -> None:
+    run(args(tmp_path, frames=2000, frames_per_shard=2000, policy="uniform"))
+    shard = load_file(tmp_path / "train" / "shard-00000.safetensors")
+    held = shard["actions"][np.diff(shard["episode"], prepend=-1) == 0]
+    shares = [(held == row).all(1).mean() for row in ([0, 0], [1, 0], [0, 1])]
+    assert np.allclose(shares, 1 / 3, atol=0.05) and sum(shares) == pytest.approx(1)
+
+
 def test_a_policys_shards_are_a_function_of_the_seed(tmp_path: Path) -> None:
     for name in "ab":
         run(args(tmp_path / name, policy=f"{__name__}:either"))
@@ -87,8 +95,8 @@ def test_a_folder_keeps_its_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("up", "must be a FILE.zip or module:function, not 'up'"),
-        (":up", "must be a FILE.zip or module:function"),
+        ("up", "must be uniform, FILE.zip or module:function, not 'up'"),
+        (":up", "must be uniform, FILE.zip or module:function"),
         ("no_such_module:up", "there is no module 'no_such_module' here"),
         (f"{__name__}:upp", "unknown function 'upp'; .*nearest: 'up'"),
         (f"{__name__}:three", r"answered \[1, 0, 1\]; expected names of buttons, or 2 zeros and ones"),

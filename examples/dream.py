@@ -59,8 +59,8 @@ class Args:
     horizon: int = 100
     """steps after which an episode is cut off, in the dream and in the real task"""
     codec_steps: int = 200
-    generator_steps: int = 800
-    heads_steps: int = 500
+    generator_steps: int = 600
+    heads_steps: int = 300
     dream_steps: int = 100_000
     """steps of PPO in the generated world"""
     episodes: int = 100

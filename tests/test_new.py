@@ -21,7 +21,7 @@ class Pad(gym.Env[Any, Any]):
     """Moves a bright column with a gas pedal and a wheel; `size` is its own option."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
-    action_space = gym.spaces.Box(np.float32([-1, 0]), np.float32([1, 1]))
+    action_space = gym.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 1], np.float32))
     observation_space = gym.spaces.Discrete(2)
 
     def __init__(self, render_mode: str | None = None, size: int = 40, frame_skip: int = 1) -> None:
@@ -52,7 +52,9 @@ class Words(Pad):
 
 for kind in (Pad, Blind, Words):
     if f"LociTest/{kind.__name__}-v3" not in gym.registry:
-        gym.register(f"LociTest/{kind.__name__}-v3", entry_point=kind, disable_env_checker=True)
+        gym.register(
+            f"LociTest/{kind.__name__}-v3", entry_point=f"{__name__}:{kind.__name__}", disable_env_checker=True
+        )
 
 
 def run(*words: str | Path) -> int:

@@ -20,7 +20,7 @@ PACKAGES = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "Vizdoom": ("vizdoom.gymnasium_wrapper", "vizdoom"),
 }
-EXTRAS = {"ale-py": "envs", "minigrid": "envs", "pygame": "envs", "vizdoom": "doom"}
+EXTRAS = {"ale-py": "envs", "minigrid": "envs", "vizdoom": "doom"}
 
 
 def register(name: str) -> None:

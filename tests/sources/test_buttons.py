@@ -87,7 +87,10 @@ def test_names_can_be_given() -> None:
         (SPACES.MultiDiscrete([3, 2]), ("axis_1_1", "axis_1_2", "axis_2")),
         (SPACES.MultiDiscrete([2, 2], start=[4, -1]), ("axis_1", "axis_2")),
         (SPACES.Box(-1, 1, (2,)), ("axis_1_low", "axis_1_high", "axis_2_low", "axis_2_high")),
-        (SPACES.Box(np.float32([-1, 0]), np.float32([1, 1])), ("axis_1_low", "axis_1_high", "axis_2_high")),
+        (
+            SPACES.Box(np.array([-1, 0], np.float32), np.array([1, 1], np.float32)),
+            ("axis_1_low", "axis_1_high", "axis_2_high"),
+        ),
         (SPACES.Box(2.0, 4.0, ()), ("axis_1_low", "axis_1_high")),
         (SPACES.Box(0, 255, (1, 2), np.uint8), ("axis_1_high", "axis_2_high")),
     ],

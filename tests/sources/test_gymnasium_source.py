@@ -196,7 +196,7 @@ class Pixels(Stairs):
     """Shows its picture as the observation, and renders nothing."""
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
-    observation_space = SPACES.Box(0, 255, (10, 12), np.uint8)
+    observation_space: gym.Space = SPACES.Box(0, 255, (10, 12), np.uint8)  # type: ignore[assignment]
 
     def __init__(self, render_mode=None):
         super().__init__(render_mode)

@@ -185,7 +185,12 @@ def test_a_policy_sees_its_last_frames_stacked(tmp_path: Path, monkeypatch: pyte
     env = make_source(stairs())
     player = player_for(env, policy_file(tmp_path / "policy.zip", picture(9), gym.spaces.MultiBinary(2)))
     seen: list[np.ndarray] = []
-    monkeypatch.setattr("engine.train.policies.sampled", lambda model, o, rng: seen.append(o) or np.zeros(2))
+
+    def note(model: Any, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        seen.append(observation)
+        return np.zeros(2)
+
+    monkeypatch.setattr("engine.train.policies.sampled", note)
     act = player(np.random.default_rng(0))
     for value in (1, 2, 3, 4):
         act(np.full((48, 64, 3), value, np.uint8), {})

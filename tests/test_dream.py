@@ -1,16 +1,14 @@
 """The example that learns in a dream, as a whole, on a tiny task."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from engine.config import project_root
 from engine.errors import UserError
+from examples import dream
 from tests.train.fake_stairs import NAME, stairs
 
 pytest.importorskip("stable_baselines3")
@@ -19,9 +17,6 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(project_root() / "examples"))
-    monkeypatch.delitem(sys.modules, "dream", raising=False)
-    dream = importlib.import_module("dream")
     stairs()
     monkeypatch.setattr(dream, "ENVS", 2)
     monkeypatch.setattr(dream, "LOOKS", 1)

@@ -2,9 +2,9 @@
 
 From a Gymnasium environment, by the project's own commands, a world with reward and termination is made of frames of
 random play. PPO (Stable-Baselines3) then learns in that world alone. Beside it, PPO learns in the real task, from as
-many frames as the world was made of; and a policy plays at random. All are measured in the real task, on episodes that
-none of them has seen. Everything lies in --out; a run that was stopped goes on there, and one that is whole is only
-measured and drawn again. Needs the extras rl, train and envs.
+many frames as the world was made of; and a policy plays at random. All are measured in the real task, on seeds that
+none of them has seen. Everything lies in --out; a run that was stopped goes on there with the stage that was not done,
+and one that is whole is only measured and drawn again. Needs the extras rl, train and envs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from engine import cli, runtime
+from engine.config import load_world
 from engine.errors import UserError
+from engine.sources.splits import SPLITS
 
 ENVS = 16
 """Worlds that the agent dreams at once, and real environments that the other one plays at once."""
@@ -95,6 +97,11 @@ class Dream:
     """The stages, each of which leaves a file that says it is done."""
 
     def __init__(self, args: Args) -> None:
+        for name, value in asdict(args).items():
+            if isinstance(value, int) and value < (name != "seed"):
+                raise UserError(f"--{name.replace('_', '-')} must be {int(name != 'seed')} or more, not {value}")
+        if args.episodes + LOOK_EPISODES > len(SPLITS["test"]):
+            raise UserError(f"--episodes must be at most {len(SPLITS['test']) - LOOK_EPISODES}, not {args.episodes}")
         self.args, self.out = args, args.out.absolute()
         self.name = re.sub(r"[^a-z0-9]+", "-", args.env.lower()).strip("-")
         self.world, self.data, self.weights = self.out / f"{self.name}.toml", self.out / "data", self.out / "run"
@@ -195,8 +202,6 @@ class Dream:
 
     def measure(self, act: Callable[[np.ndarray], int], episodes: int, first: int = 0) -> list[float]:
         """Returns of real episodes on test maps, from map `first` on."""
-        from engine.sources.splits import SPLITS
-
         env, returns = self.real(), []
         for number in range(first, first + episodes):
             seen, _ = env.reset(seed=number, options={"map_seed": SPLITS["test"][number]})
@@ -246,10 +251,9 @@ def watcher(dream: Dream, steps: int) -> Any:
             first = dream.args.episodes  # not the episodes of the last measurement
             returns = dream.measure(dream.player(self.model), LOOK_EPISODES, first)
             lived = [episode["r"] for episode in self.model.ep_info_buffer or ()]
-            point = {"steps": self.num_timesteps, "real": float(np.mean(returns))}
-            point["own"] = float(np.mean(lived)) if lived else float("nan")
-            self.curve.append(point)
-            print(f"  {point['steps']} steps: {point['real']:.3f} in the real task, {point['own']:.3f} where it learns")
+            self.curve.append({"steps": self.num_timesteps, "real": float(np.mean(returns))})
+            own = f", {np.mean(lived):.3f} where it learns" if lived else ""
+            print(f"  {self.num_timesteps} steps: {np.mean(returns):.3f} in the real task{own}", flush=True)
 
     return Watch()
 
@@ -275,7 +279,7 @@ def draw(path: Path, curves: dict[str, list[dict[str, float]]], scores: dict[str
         spread = [[score.mean - score.low], [score.high - score.mean]]
         right.bar(place, score.mean, color=colors[name], yerr=spread, capsize=4)
     right.set_xticks(range(len(scores)), list(scores))
-    right.set_title(f"{args.episodes} unseen episodes, 95 %", fontsize=10)
+    right.set_title(f"{args.episodes} episodes on new seeds, 95 %", fontsize=10)
     figure.savefig(path, dpi=90)
 
 
@@ -290,7 +294,7 @@ def main(args: Args) -> None:
     }
     from stable_baselines3 import PPO
 
-    rng, actions = np.random.default_rng(args.seed), dream.real().action_space.n
+    rng, actions = np.random.default_rng(args.seed), len(load_world(dream.world).buttons) + 1
     players: dict[str, Callable[[np.ndarray], int]] = {"random": lambda seen: int(rng.integers(actions))}
     players |= {name: dream.player(PPO.load(dream.out / f"{name}.zip", device="cpu")) for name in ("dream", "real")}
     scores = {}

@@ -55,3 +55,19 @@ def test_an_interval_holds_the_mean_and_shrinks_with_more_episodes(example: Modu
     assert many.high - many.low == pytest.approx(4 / 20, rel=0.15)
     assert few.high - few.low > 2 * (many.high - many.low)
     assert example.score_of([1.0] * 5).low == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 0}, "--frames must be 1 or more, not 0"),
+        ({"seed": -1}, "--seed must be 0 or more, not -1"),
+        ({"episodes": 999}, "--episodes must be at most 998"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_clear_line(
+    example: ModuleType, tmp_path: Path, change: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        example.Dream(example.Args(tmp_path / "out", **change))
+    assert not (tmp_path / "out").exists()

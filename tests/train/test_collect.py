@@ -104,16 +104,16 @@ def test_two_workers_make_the_same_files_as_one(tmp_path):
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tmp_path, monkeypatch):
     run(args(tmp_path / "whole"))
-    written = []
+    written, write_whole = [], shards.write_whole
 
     def stop_at_third(path, data):
         if path.suffix == ".safetensors":
             written.append(path)
             if len(written) == 3:
                 raise KeyboardInterrupt
-        shards.write_whole(path, data)
+        write_whole(path, data)
 
-    monkeypatch.setattr(collect, "write_whole", stop_at_third)
+    monkeypatch.setattr(shards, "write_whole", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(args(tmp_path / "stopped"))
     assert len(contents(tmp_path / "stopped")) == 2

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from engine import cli, new
-from engine.config import WorldConfig, load_world
+from engine.config import WorldConfig, load_world, project_root
 from engine.game.controls import check_keys
+from engine.loading import load_starts
 from engine.sources import make_source
 from engine.train.shards import frames_in
 from tests.train.fake_stairs import NAME, stairs
@@ -146,6 +147,15 @@ def test_a_world_that_is_there_is_not_written_over(tmp_path: Path, capsys: pytes
 def test_a_picture_that_never_changes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("LociTest/Pad-v3", "--folder", tmp_path, "--make-option", "size=1") == 0
     assert "warning: the picture never changed" in capsys.readouterr().out
+
+
+def test_the_worlds_of_the_examples_are_whole() -> None:
+    paths = sorted((project_root() / "examples" / "worlds").glob("*.toml"))
+    assert paths
+    for path in paths:
+        config = load_world(path)
+        check_keys(config.keys, config.buttons)
+        assert load_starts(config).keys() and set(config.keys.values()) == set(config.buttons)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,9 @@ class Args:
     """frame of --session to begin at"""
     compare: Path | None = None
     """another session to show beside --session"""
+    source: bool = False
+    """play the world's simulator instead of the model; --record FOLDER then keeps every episode as a session, with its
+    rewards, for `engine import`"""
     screenshot: Path | None = None
     """write a .png at the end: headless a contact sheet of the walk, else the last frame"""
     json: bool = False
@@ -120,6 +123,9 @@ class Opener:
         self.game = Game(world, self.starts, seed=args.seed, start=self.start, log=self._log())
         return self.game
 
+    def close(self) -> None:
+        """Called when play has ended, however it did."""
+
     def _log(self) -> SessionLog | None:
         """The recording of a session, where --record names a folder."""
         if self.args.record is None or not names_folder(self.args.record):
@@ -135,6 +141,43 @@ class Opener:
 
         self.log = SessionLog(self.args.record, info)
         return self.log
+
+
+class SourceOpener(Opener):
+    """Opens the game that a world's simulator plays; --record FOLDER keeps its episodes as those of any environment."""
+
+    def __init__(self, args: Args, config: WorldConfig) -> None:
+        import numpy as np
+
+        from engine.envs.record import RecordSession
+        from engine.sources import make_source
+        from engine.sources.playable import SourceWorld
+
+        env = make_source(config)
+        self.recorded: RecordSession | None = None
+        if args.record is not None and names_folder(args.record):
+            env = self.recorded = RecordSession(env, args.record, tuple(config.buttons))
+        self.world = SourceWorld(env)
+        blank = np.zeros((config.shape.height, config.shape.width, 3), np.uint8)
+        super().__init__(args, config, {config.source: blank}, config.source)
+
+    def __call__(self) -> Game:
+        from engine.game.game import Game
+
+        self.game = Game(self.world, self.starts, seed=self.args.seed, start=self.start)
+        return self.game
+
+    def close(self) -> None:
+        """Stop the simulator; say what was recorded, and what the episodes gave."""
+        self.world.env.close()
+        for path in self.recorded.sessions if self.recorded is not None else []:
+            print_saved(path)
+        rewards = self.world.rewards
+        if rewards:
+            shown = ", ".join(f"{reward:g}" for reward in rewards[-20:])
+            print(f"{len(rewards)} episodes; rewards {'... ' if len(rewards) > 20 else ''}{shown}", file=sys.stderr)
+        if self.recorded is not None and self.recorded.failed is not None:
+            raise UserError(self.recorded.failed)
 
 
 class SessionOpener(Opener):
@@ -207,14 +250,20 @@ def play(args: Args) -> None:
         frame = found
     config = load_world(args.world or (DEFAULT_WORLD if review is None else review.world_name))
     check(args, config)
-    config = fitted(config, args.checkpoint)
+    config = config if args.source else fitted(config, args.checkpoint)
     script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
-    if review is None:
+    opener: Opener
+    if args.source:
+        opener = SourceOpener(args, config)
+    elif review is None:
         starts = find_starts(args, config)
         opener = Opener(args, config, starts, choose_start(starts, args.seed, args.start))
     else:
         opener = SessionOpener(args, config, review, frame)
-    timings = (play_in_window if windowed else play_headless)(args, opener, script)
+    try:
+        timings = (play_in_window if windowed else play_headless)(args, opener, script)
+    finally:
+        opener.close()
     report(args, opener, timings, windowed)
 
 
@@ -231,7 +280,11 @@ def check(args: Args, config: WorldConfig) -> None:
     if args.image is not None and args.start is not None:
         raise UserError("--image and --start are two starts; give one of them")
     folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)
-    if not (folder / "config.json").is_file():
+    if args.source:
+        for name in ("session", "image", "start", "checkpoint", "memory_budget", "steps"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--source plays the simulator; leave out --{name.replace('_', '-')}")
+    elif not (folder / "config.json").is_file():
         raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
     if args.record is not None and not names_folder(args.record):
         check_path(args.record)

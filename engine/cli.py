@@ -19,6 +19,7 @@ PROGRAM = "python -m engine"
 
 # command: its module and what it does
 COMMANDS: dict[str, tuple[str, str]] = {
+    "new": ("engine.new", "make a world of any Gymnasium environment"),
     "collect": ("engine.train.collect", "record frames and actions from a world's simulator"),
     "starts": ("engine.train.starts", "take start frames from test maps"),
     "train codec": ("engine.train.codec", "learn the frame <-> latent codec from collected frames"),
@@ -41,10 +42,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # package: the extra of this project that installs it
 _EXTRAS = {
+    "ale_py": "envs",
     "h5py": "export",
     "lerobot": "lerobot",
     "matplotlib": "train",
     "minari": "export",
+    "minigrid": "envs",
     "omg": "doom",
     "omgifol": "doom",
     "stable_baselines3": "rl",

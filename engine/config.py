@@ -71,6 +71,7 @@ def _preset(name: str, *numbers: int) -> Preset:
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
+        _preset("pico", 48, 64, 16, 64, 128, 4, 2, 4, 1, 5, 8),  # for agents: fast, and remembers 4 frames
         _preset("nano", 48, 64, 16, 64, 192, 6, 3, 12, 2, 13, 32),
         _preset("lite", 96, 128, 16, 96, 256, 8, 4, 8, 2, 9, 32),
         _preset("base", 96, 128, 8, 48, 512, 12, 8, 8, 2, 9, 32),

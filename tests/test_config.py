@@ -78,7 +78,7 @@ def test_tables_and_starts_may_be_left_out(write) -> None:
         ("frame_rate = 12", "frame_rate = 0", ": frame_rate must be above 0 and at most 240"),
         ("frame_rate = 12", "frame_rate = 240.5", ": frame_rate must be above 0 and at most 240"),
         ("frame_rate = 12", "frame_rate = nan", ": frame_rate must be above 0 and at most 240"),
-        ('"nano"', '"nanno"', ": unknown preset 'nanno'; known: nano, lite, base; nearest: 'nano'"),
+        ('"nano"', '"nanno"', ": unknown preset 'nanno'; known: pico, nano, lite, base; nearest: 'nano'"),
         ('source = "doom"', 'source = ""', ": source must not be empty"),
         ('["forward", "back", "turn_left"]', "[]", ": buttons must name at least one button"),
         ('["forward", "back", "turn_left"]', '"forward"', ": buttons: expected a list, each entry a text"),
@@ -134,7 +134,12 @@ def test_every_world_of_the_project_can_be_read() -> None:
 
 def test_presets_are_named_as_they_are_keyed_and_count_their_tokens() -> None:
     assert {name: preset.name for name, preset in PRESETS.items()} == {name: name for name in PRESETS}
-    assert {name: preset.tokens for name, preset in PRESETS.items()} == {"nano": 12, "lite": 48, "base": 192}
+    assert {name: preset.tokens for name, preset in PRESETS.items()} == {
+        "pico": 12,
+        "nano": 12,
+        "lite": 48,
+        "base": 192,
+    }
     assert PRESETS["nano"].far == 32 and PRESETS["base"].latent == 48
 
 

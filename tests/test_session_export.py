@@ -3,15 +3,19 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
 from engine import cli
+from engine.envs.record import RecordSession
 from engine.session import open_session
 from engine.session_replay import Replayer
 from engine.train.dataset import check_data, read_shard
+from engine.train.shards import has_rewards
 from tests.session_help import CONFIG, WEIGHTS, branch, moves, record
 from tests.test_world import BUTTONS, make_world
 
@@ -118,6 +122,44 @@ def test_a_session_of_the_world_becomes_its_training_data(tmp_path: Path, seen: 
     assert np.array_equal(train["actions"][1:].numpy(), moves(20)) and train["actions"][0].sum() == 0
     assert len(read_shard(out / "validation" / "shard-00000.safetensors")["frames"]) == 6
     assert os.listdir(out / "train") == ["shard-00000.safetensors"]
+
+
+class Steps(gym.Env[np.ndarray, Any]):
+    """Pictures at random; step n gives n, the fourth ends it."""
+
+    observation_space = gym.spaces.Box(0, 255, (48, 64, 3), np.uint8)
+    action_space = gym.spaces.MultiBinary(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.np_random.integers(0, 256, (48, 64, 3), np.uint8), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        return self.np_random.integers(0, 256, (48, 64, 3), np.uint8), self.time, self.time == 4, False, {}
+
+
+@pytest.mark.parametrize(("steps", "over"), [(4, 1), (3, 0)])
+def test_a_recorded_environments_rewards_and_end_become_training_data(tmp_path: Path, steps: int, over: int) -> None:
+    env = RecordSession(Steps(), tmp_path / "play", BUTTONS)
+    env.reset(seed=0)
+    for _ in range(steps):
+        env.step(np.array([1, 0, 0], np.int8))
+    env.close()
+    (tmp_path / "tiny.toml").write_text(WORLD)
+    out = tmp_path / "data"
+    cli.main(["import", str(tmp_path / "play"), "--world", str(tmp_path / "tiny.toml"), "--out", str(out)])
+    names = ("frames", "reward", "terminated")
+    found = read_shard(out / "train" / "shard-00000.safetensors", names)
+    assert found["reward"].tolist() == list(range(steps + 1)) and found["reward"].numpy().dtype == np.float32
+    assert found["terminated"].tolist() == [0] * steps + [over]
+
+
+def test_a_session_without_rewards_gets_none(tmp_path: Path, seen: list[np.ndarray]) -> None:
+    out = tmp_path / "data"
+    cli.main(["import", str(tmp_path / "s"), "--world", str(tmp_path / "tiny.toml"), "--out", str(out)])
+    assert not has_rewards(out / "train" / "shard-00000.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,8 @@ class Game:
 
     def _slots(self) -> int:
         """How many moments may be kept; none where copying a large memory so often would make the game stutter."""
-        slots = min(REWIND_SLOTS, REWIND_BYTES // max(1, int(self.world.stats()["memory_bytes"])))
+        held = int(self.world.stats()["memory_bytes"])  # 0: a simulator, which cannot be copied
+        slots = min(REWIND_SLOTS, REWIND_BYTES // held) if held else 0
         if slots >= REWIND_FEWEST:
             return slots
         self._past.clear()

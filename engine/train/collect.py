@@ -20,7 +20,8 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.train.contact_sheet import contact_sheet
-from engine.train.shards import Job, collect_episode, frames_in, make_shard, write_whole
+from engine.train.policies import identity
+from engine.train.shards import Job, Play, collect_episode, frames_in, has_rewards, make_shards, write_whole
 from engine.train.workers import in_processes
 
 __all__ = ["Args", "collect_episode", "run"]
@@ -48,6 +49,12 @@ class Args:
     """Frames in an episode; each is on a map of its own."""
     frames_per_shard: int = 4000
     """Frames in a file."""
+    policy: str = ""
+    """Who plays: "uniform", nothing or any button, drawn for every frame; FILE.zip, a policy of Stable-Baselines3; or
+    module:function, called with frame, info and a random generator for the buttons to hold. By default walks, or in
+    worlds without "forward" and "back" random play that holds its buttons for some frames."""
+    random: float = 0.0
+    """Share of the episodes that are walks and random play all the same, with --policy."""
 
 
 def plan_jobs(args: Args) -> list[Job]:
@@ -71,6 +78,10 @@ def check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
     if args.seed < 0:
         raise UserError(f"--seed must be 0 or more, not {args.seed}")
+    if not 0 <= args.random <= 1:
+        raise UserError(f"--random must be from 0 to 1, not {args.random}")
+    if args.random and not args.policy:
+        raise UserError("--random is for --policy; without it all play is random")
 
 
 def claim(args: Args, config: WorldConfig) -> None:
@@ -85,6 +96,8 @@ def claim(args: Args, config: WorldConfig) -> None:
         "source_options": dict(config.source_options),
         "frames_per_shard": args.frames_per_shard,
         "episode_length": args.episode_length,
+        "policy": identity(args.policy),
+        "random": args.random,
     }
     settings = json.loads(json.dumps(settings))
     path = args.out / "collect.json"
@@ -97,6 +110,8 @@ def claim(args: Args, config: WorldConfig) -> None:
         found = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is not readable as JSON; choose another --out, or delete that folder") from error
+    if isinstance(found, dict):  # a folder of an older version
+        found = {"policy": "", "random": 0.0} | found
     for name, value in settings.items():
         if not isinstance(found, dict) or found.get(name) != value:
             had = found.get(name) if isinstance(found, dict) else found
@@ -106,12 +121,10 @@ def claim(args: Args, config: WorldConfig) -> None:
             )
 
 
-def in_this_process(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
+def in_this_process(config: WorldConfig, out: Path, play: Play, jobs: list[Job]) -> Iterator[int]:
     """Make the shards; yields the number of frames made, after each episode."""
     with closing(make_source(config)) as env:
-        for job in jobs:
-            shard = make_shard(env, job, seed, length)
-            write_whole(job.path(out), (yield from shard))
+        yield from make_shards(env, jobs, play, out)
 
 
 def run(args: Args) -> None:
@@ -125,10 +138,11 @@ def run(args: Args) -> None:
     for leftover in args.out.glob("*/.shard-*.tmp"):  # of a run that was killed while it wrote
         leftover.unlink(missing_ok=True)
     there = args.frames - sum(job.frames for job in missing)
+    play = Play(args.seed, args.episode_length, args.policy, args.random)
     begin = time.perf_counter()
     work = in_this_process if args.workers == 1 else in_processes(args.workers)
     with tqdm(total=args.frames, initial=there, unit="frame", desc=config.name, smoothing=0.05) as bar:
-        for frames in work(config, args.out, args.seed, args.episode_length, missing):
+        for frames in work(config, args.out, play, missing):
             bar.update(frames)
     seconds = time.perf_counter() - begin
     made = args.frames - there
@@ -143,5 +157,11 @@ def run(args: Args) -> None:
         print(f"{made} frames in {seconds:.0f} s: {made / seconds:.0f} frames/s with {args.workers} worker(s)")
     sheet = args.out / "contact-sheet.png"
     write_whole(sheet, contact_sheet(jobs[0].path(args.out)))
-    held = sum(frames_in(path) for path in args.out.glob("*/shard-*.safetensors"))
-    print(f"{args.out} holds {held} frames; look at {sheet}")
+    shards = sorted(args.out.glob("*/shard-*.safetensors"))
+    print(f"{args.out} holds {sum(map(frames_in, shards))} frames; look at {sheet}")
+    without = [path for path in shards if not has_rewards(path)]
+    if without:
+        print(
+            f"{len(without)} of its {len(shards)} shards hold no rewards (an older version made them, such as"
+            f" {without[0]}); delete those and run the same command again to have them made anew"
+        )

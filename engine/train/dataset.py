@@ -118,6 +118,7 @@ def _encode(path: Path, kept: Path, codec: Codec) -> None:
 class ClipSampler:
     """Draws training clips of `length` consecutive frames, with up to `old` earlier ones before them.
 
+    An episode that is shorter is one clip: its first frame is repeated before it, as if the player had waited there.
     motion: what each button does to the pose (see `engine.model.odometry`), empty for none. With it, half of the
     clips begin where the player comes back to a view (history consistency: the recent frames are cut away, so that
     only an old one can explain the first), and most old frames are those whose view is nearest to the clip's.
@@ -135,8 +136,10 @@ class ClipSampler:
         self.left_before = np.arange(len(data)) - self.start_of
         self.left = np.repeat(end, end - begin) - np.arange(len(data))
         self.firsts = np.flatnonzero(self.left >= length)  # frames that a clip can begin at
-        if not len(self.firsts):
-            raise UserError(f"no episode is {length} frames long; collect longer ones")
+        short = end[(end - begin < length) & (end - begin > 1)]
+        if not len(self.firsts) and not len(short):
+            raise UserError("no episode is two frames long; collect longer ones")
+        self.anywhere = np.concatenate((self.firsts, short - length))  # the latter begin before their episode does
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
         self.posed = bool(motion)
         self.pose = odometry.integrate(data.actions.numpy(), begin, motion) if motion else np.zeros((len(data), 3))
@@ -162,14 +165,18 @@ class ClipSampler:
         rng = np.random.default_rng([seed, step, rank])
         old = int(rng.integers(0, self.old + 1)) if len(self.with_past) else 0
         pool = self.with_past if old else self.firsts
-        length = min(length or self.length, int(self.left[pool].max()))
-        first = rng.choice(pool[self.left[pool] >= length], size)
+        length = min(length or self.length, int(self.left[pool].max(initial=self.length)))
+        if length > self.length:
+            pool = pool[self.left[pool] >= length]
+        elif not old:
+            pool = self.anywhere
+        first = rng.choice(pool, size)
         returns = self.returns[self.left[self.returns] >= length]
         if old and len(returns):
             first = np.where(rng.random(size) < self.share_of_returns, rng.choice(returns, size), first)
-        index = first[:, None] + np.arange(length)
+        begin = self.start_of[first + self.length - 1]
+        index = np.maximum(first[:, None] + np.arange(length), begin[:, None])
         if old:
-            begin = self.start_of[first]
             past = np.stack([self._past(rng, b, f, old) for b, f in zip(begin, first, strict=True)])
             index = np.concatenate((past, index), 1)
         return self._clip(index, first, old)
@@ -226,8 +233,9 @@ class ClipSampler:
         return self._clip(index, first, sink), replace(self._clip(frames, frames[:, 0], 0), position=position)
 
     def _clip(self, index: np.ndarray, first: np.ndarray, old: int) -> Clip:
-        """Frames `index` (B, F) of the data, their positions relative to `first` (B,)."""
+        """Frames `index` (B, F) of the data, after the `old` ones consecutive; positions relative to `first` (B,)."""
         position = np.maximum(index - first[:, None], -(self.far - self.length))
+        position[:, old:] = np.arange(index.shape[1] - old)  # a frame that is repeated counts as often
         flat = torch.from_numpy(index.reshape(-1))
         latents = self.data.latents[flat].float().unflatten(0, index.shape)
         actions = self.data.actions[flat].float().unflatten(0, index.shape)
@@ -236,6 +244,8 @@ class ClipSampler:
     def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
         """`size` runs of `block` frames from anywhere."""
         rng = np.random.default_rng([seed, step, rank, 11])
+        if not len(self.firsts):
+            raise UserError(f"no episode is {self.length} frames long; collect longer ones")
         first = rng.choice(self.firsts, size)  # a clip is at least as long as a block
         return self._clip(first[:, None] + np.arange(block), first, 0)
 

@@ -20,7 +20,7 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.session import open_session
 from engine.session_export import Args as ExportArgs
-from engine.session_export import episode, opener
+from engine.session_export import Episode, episode, opener
 from engine.session_store import INFO
 from engine.session_tree import sessions_in
 from engine.sources.gymnasium_source import shrink
@@ -49,7 +49,8 @@ class Args:
     """Weights that the sessions were drawn with, instead of their world's own."""
 
 
-Found = tuple[np.ndarray, np.ndarray]  # frames uint8 (n, H, W, 3), actions uint8 (n, A) that led to them
+# frames uint8 (n, H, W, 3), actions uint8 (n, A) that led to them; where they are known, reward and terminated
+Found = dict[str, np.ndarray]
 
 
 def run(args: Args) -> None:
@@ -62,22 +63,22 @@ def run(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     claim(CollectArgs(world=args.world, frames=1, out=args.out), config)
     counts, frames, due = {"train": 0, "validation": 0}, 0, 0.0
-    for number, (pictures, actions) in enumerate(found_in(args, config)):
+    for number, found in enumerate(found_in(args, config)):
         due += args.validation
         split = "validation" if due >= 1 else "train"  # spread evenly, the same in every run
         due -= split == "validation"
+        length = len(found["frames"])
         tensors = {
-            "frames": pictures,
-            "actions": actions,
-            "poses": np.zeros((len(pictures), 4), np.float32),
-            "episode": np.zeros(len(pictures), np.int32),
+            **found,
+            "poses": np.zeros((length, 4), np.float32),
+            "episode": np.zeros(length, np.int32),
             "map_seed": np.array([number], np.int64),
         }
         tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}  # safetensors takes no other
         path = args.out / split / f"shard-{counts[split]:05d}.safetensors"
         write_whole(path, save(tensors, metadata={"format": "loci-shard-1", **checksums(tensors)}))
         counts[split] += 1
-        frames += len(pictures)
+        frames += length
     if not frames:
         raise UserError("no play was found in the sources")
     print(f"{args.out} holds {frames} frames in {counts['train']} + {counts['validation']} episodes")
@@ -101,7 +102,20 @@ def found_in(args: Args, config: WorldConfig) -> Iterator[Found]:
                 raise UserError(f"{path} has buttons {', '.join(session.info.buttons)}; {config.name} has others")
             entry = episode(session, pictures(session), whole=False)
             none = np.zeros((1, len(config.buttons)), np.uint8)
-            yield _sized(entry.frames, config), np.concatenate((none, entry.actions))
+            found = {"frames": _sized(entry.frames, config), "actions": np.concatenate((none, entry.actions))}
+            if session.results:
+                found |= _results(entry, path)
+            yield found
+
+
+def _results(entry: Episode, path: Path) -> Found:
+    """Rewards of a session that has them, and whether it ended by itself, as `collect` writes them."""
+    rewards = np.append(0.0, entry.rewards)
+    if not (np.abs(rewards) <= np.finfo(np.float32).max).all():
+        raise UserError(f"{path} holds a reward that is no 32-bit number: {rewards[np.argmax(np.abs(rewards))]}")
+    terminated = np.zeros(len(entry.frames), np.uint8)
+    terminated[-1] = entry.over
+    return {"reward": rewards.astype(np.float32), "terminated": terminated}
 
 
 def _sized(frames: list[np.ndarray], config: WorldConfig) -> np.ndarray:
@@ -143,7 +157,7 @@ def _read_video(video: Path, actions: Path, config: WorldConfig) -> Found:
         rows = [np.zeros(len(config.buttons), np.uint8), *rows]
     if len(frames) != len(rows) or not frames:
         raise UserError(f"{video} has {len(frames)} frames or more, {actions.name} has {len(rows)} actions")
-    return np.stack(frames), np.stack(rows)
+    return {"frames": np.stack(frames), "actions": np.stack(rows)}
 
 
 def _read_actions(path: Path, config: WorldConfig) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from engine.errors import UserError
 from engine.sources.splits import SPLITS
-from engine.train.walks import Walker
+from engine.train.policies import Player, player_for, walks
 
 
 @dataclass(frozen=True)
@@ -31,44 +31,64 @@ class Job:
         return out / self.split / f"shard-{self.number:05d}.safetensors"
 
 
+@dataclass(frozen=True)
+class Play:
+    """How shards are played: seed of maps and walks, frames in an episode, and who plays, see `player_for`."""
+
+    seed: int
+    length: int
+    policy: str = ""
+    random: float = 0.0
+
+
 def collect_episode(
-    env: gym.Env[Any, Any], map_seed: int, length: int, rng: np.random.Generator
+    env: gym.Env[Any, Any], map_seed: int, length: int, rng: np.random.Generator, player: Player | None = None
 ) -> dict[str, np.ndarray]:
-    """Walk for `length` >= 1 frames on one map; fewer where the source ends the episode.
+    """Play `length` >= 1 frames on one map; fewer where the source ends the episode. player: the walks by default.
 
     Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
-    ``frames[i]`` and ``actions[0]`` is zero, and poses float32 (length, 4), zero where the source has none.
+    ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has none; reward
+    float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on the last
+    frame where the source ended the episode there. A truncation gives 0, also where the source calls it an end, too.
     """
     buttons = env.get_wrapper_attr("buttons")
-    route = env.get_wrapper_attr("route") if env.has_wrapper_attr("route") else None
     frame, info = env.reset(seed=map_seed, options={"map_seed": map_seed})
-    walker = Walker(buttons, rng, route)
+    act = (player or walks(env))(rng)
     frames = np.empty((length, *frame.shape), np.uint8)
     actions = np.zeros((length, len(buttons)), np.uint8)
     poses = np.zeros((length, 4), np.float32)
+    reward, ended = np.zeros(length, np.float32), np.zeros(length, np.uint8)
     terminated = truncated = False
     for index in range(length):
         if index:
-            actions[index] = walker.act(info.get("pose"))
-            frame, _, terminated, truncated, info = env.step(actions[index])
+            actions[index] = act(frame, info)
+            frame, reward[index], terminated, truncated, info = env.step(actions[index])
         frames[index] = frame
         poses[index] = info.get("pose", 0.0)
+        ended[index] = terminated and not truncated
         if terminated or truncated:
             break
-    made = index + 1
-    return {"frames": frames[:made], "actions": actions[:made], "poses": poses[:made]}
+    played = {"frames": frames, "actions": actions, "poses": poses, "reward": reward, "terminated": ended}
+    return {name: values[: index + 1] for name, values in played.items()}
 
 
-def make_shard(env: gym.Env[Any, Any], job: Job, seed: int, length: int) -> Generator[int, None, bytes]:
-    """Play episodes of `length` frames; yields each one's frames, returns safetensors bytes."""
-    rng = np.random.default_rng([seed, list(SPLITS).index(job.split), job.number])
+def make_shards(env: gym.Env[Any, Any], jobs: Iterable[Job], play: Play, out: Path) -> Iterator[int]:
+    """Play shards and write them; yields the number of frames made, after each episode."""
+    player = player_for(env, play.policy, play.random)
+    for job in jobs:
+        write_whole(job.path(out), (yield from make_shard(env, job, play, player)))
+
+
+def make_shard(env: gym.Env[Any, Any], job: Job, play: Play, player: Player) -> Generator[int, None, bytes]:
+    """Play the episodes of a shard; yields each one's frames, returns safetensors bytes."""
+    rng = np.random.default_rng([play.seed, list(SPLITS).index(job.split), job.number])
     episodes: list[dict[str, np.ndarray]] = []
     map_seeds: list[int] = []
     split = SPLITS[job.split]
     left = job.frames
     while left > 0:
         map_seed, walk_seed = int(rng.integers(split.start, split.stop)), int(rng.integers(2**62))
-        episode = collect_episode(env, map_seed, min(length, left), np.random.default_rng(walk_seed))
+        episode = collect_episode(env, map_seed, min(play.length, left), np.random.default_rng(walk_seed), player)
         episodes.append(episode)
         map_seeds.append(map_seed)
         left -= len(episode["actions"])
@@ -85,16 +105,30 @@ def checksums(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {f"crc32.{name}": str(zlib.crc32(np.ascontiguousarray(value).data)) for name, value in tensors.items()}
 
 
-def frames_in(path: Path) -> int:
-    """Return how many frames the shard at `path` holds; 0 where there is none, or it is cut short."""
+def header_of(path: Path) -> dict[str, Any]:
+    """Return what the shard at `path` says of each tensor; empty where there is none, or it is cut short."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, 1 << 20)))
-        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        return int(header["frames"]["shape"][0]) if path.stat().st_size == 8 + size + end else 0
+        header.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in header.values())
+        return header if path.stat().st_size == 8 + size + end else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def frames_in(path: Path) -> int:
+    """Return how many frames the shard at `path` holds; 0 where there is none, or it is cut short."""
+    try:
+        return int(header_of(path)["frames"]["shape"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
         return 0
+
+
+def has_rewards(path: Path) -> bool:
+    """Say whether the shard at `path` holds rewards; those that older versions collected do not."""
+    return {"reward", "terminated"} <= header_of(path).keys()
 
 
 def write_whole(path: Path, data: bytes) -> None:

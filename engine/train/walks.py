@@ -72,6 +72,16 @@ def held_keys(rng: np.random.Generator, buttons: Sequence[str]) -> Walk:
         yield from play([frozenset(pressed)] * int(rng.integers(2, 9)))
 
 
+def random_play(rng: np.random.Generator, buttons: Sequence[str]) -> Walk:
+    """Play at random in a world that is no walk: nothing, one button or two, held for 1 to 8 steps, mostly few."""
+    for _ in range(int(rng.integers(6, 13))):
+        count = min(int(rng.choice(3, p=(0.15, 0.65, 0.2))), len(buttons))
+        pressed = {buttons[index] for index in rng.choice(len(buttons), size=count, replace=False)}
+        if any(OPPOSITE.get(button) in pressed for button in pressed):
+            continue
+        yield from play([frozenset(pressed)] * min(8, int(rng.geometric(0.4))))
+
+
 def leave_and_return(rng: np.random.Generator, buttons: Sequence[str]) -> Walk:
     """Walk away at random, and come back by the inverse of the way."""
     path: list[Pressed] = []
@@ -131,8 +141,9 @@ def _one_of(rng: np.random.Generator, names: Sequence[str]) -> str:
 class Walker:
     """An endless walk: call `act` with the pose, float32 (4,) or None, before each step.
 
-    `buttons` are the world's; those that a walk does not know are only pressed in random play. `route`, where
-    the source has one, gives way points from the present place.
+    `buttons` are the world's; those that a walk does not know are only pressed in random play, and a world without
+    `forward` and `back` is played at random altogether. `route`, where the source has one, gives way points from the
+    present place.
     """
 
     def __init__(self, buttons: Sequence[str], rng: np.random.Generator, route: Route | None = None) -> None:
@@ -179,6 +190,8 @@ class Walker:
 
     def _choose(self, pose: np.ndarray | None) -> Walk:
         rng, steerable = self.rng, self._can((*TURNS, "forward", "back", "strafe_left", "strafe_right"))
+        if not self._can(("forward", "back")):  # no place to leave and to come back to
+            return random_play(rng, self.buttons)
         luck = rng.random()
         if steerable and self.route is not None and pose is not None and luck < 0.40:
             return follow(rng, self.route(rng)[: int(rng.integers(2, 13))], pose)

@@ -15,9 +15,9 @@ from typing import Any
 from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.sources import make_source
-from engine.train.shards import Job, frames_in, make_shard, write_whole
+from engine.train.shards import Job, Play, frames_in, make_shards
 
-Work = Callable[[WorldConfig, Path, int, int, list[Job]], Iterator[int]]
+Work = Callable[[WorldConfig, Path, Play, list[Job]], Iterator[int]]
 
 
 TRIES = 3
@@ -31,17 +31,17 @@ class WorkerDied(UserError):
 def in_processes(workers: int) -> Work:
     """Return a function that makes shards in `workers` processes and yields the frames made, as they come."""
 
-    def work(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
+    def work(config: WorldConfig, out: Path, play: Play, jobs: list[Job]) -> Iterator[int]:
         for left in reversed(range(TRIES)):
             try:
-                yield from once(config, out, seed, length, jobs)
+                yield from once(config, out, play, jobs)
                 return
             except WorkerDied:
                 if not left:
                     raise
                 jobs = [job for job in jobs if frames_in(job.path(out)) < job.frames]
 
-    def once(config: WorldConfig, out: Path, seed: int, length: int, jobs: list[Job]) -> Iterator[int]:
+    def once(config: WorldConfig, out: Path, play: Play, jobs: list[Job]) -> Iterator[int]:
         context = multiprocessing.get_context("spawn")
         tasks, results = context.Queue(), context.Queue()
         count = min(workers, len(jobs))
@@ -50,8 +50,7 @@ def in_processes(workers: int) -> Work:
         for _ in range(count):
             tasks.put(None)
         processes: list[BaseProcess] = [
-            context.Process(target=_worker, args=(config, out, seed, length, tasks, results), daemon=True)
-            for _ in range(count)
+            context.Process(target=_worker, args=(config, out, play, tasks, results), daemon=True) for _ in range(count)
         ]
         try:
             for process in processes:
@@ -89,7 +88,7 @@ def _gather(processes: list[BaseProcess], results: Any) -> Iterator[int]:
             yield message
 
 
-def _worker(config: WorldConfig, out: Path, seed: int, length: int, tasks: Any, results: Any) -> None:
+def _worker(config: WorldConfig, out: Path, play: Play, tasks: Any, results: Any) -> None:
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(0)  # as an exception, so that the simulator is closed on the way out
 
@@ -98,17 +97,10 @@ def _worker(config: WorldConfig, out: Path, seed: int, length: int, tasks: Any, 
     parent = os.getppid()
     try:
         with closing(make_source(config)) as env:
-            while (job := tasks.get()) is not None:
-                shard = make_shard(env, job, seed, length)
-                while True:
-                    try:
-                        frames = next(shard)
-                    except StopIteration as end:
-                        write_whole(job.path(out), end.value)
-                        break
-                    results.put(frames)
-                    if os.getppid() != parent:  # the run was killed
-                        return
+            for frames in make_shards(env, iter(tasks.get, None), play, out):
+                results.put(frames)
+                if os.getppid() != parent:  # the run was killed
+                    return
         results.put(None)
     except (UserError, OSError) as error:
         results.put(error)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.train import collect, shards
 from engine.train.collect import Args, collect_episode, run
 from tests.train.fake_source import world
+from tests.train.fake_stairs import LONGEST, TOP, stairs
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,8 @@ def test_a_shard_holds_what_the_format_says(tmp_path):
         "actions": ("uint8", (100, 2)),
         "poses": ("float32", (100, 4)),
         "episode": ("int32", (100,)),
+        "reward": ("float32", (100,)),
+        "terminated": ("uint8", (100,)),
         "map_seed": ("int64", (2,)),
     }
     with safe_open(path, framework="numpy") as shard:
@@ -101,16 +104,16 @@ def test_two_workers_make_the_same_files_as_one(tmp_path):
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tmp_path, monkeypatch):
     run(args(tmp_path / "whole"))
-    written = []
+    written, write_whole = [], shards.write_whole
 
     def stop_at_third(path, data):
         if path.suffix == ".safetensors":
             written.append(path)
             if len(written) == 3:
                 raise KeyboardInterrupt
-        shards.write_whole(path, data)
+        write_whole(path, data)
 
-    monkeypatch.setattr(collect, "write_whole", stop_at_third)
+    monkeypatch.setattr(shards, "write_whole", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(args(tmp_path / "stopped"))
     assert len(contents(tmp_path / "stopped")) == 2
@@ -138,6 +141,40 @@ def test_more_frames_extend_a_folder_and_fewer_leave_it_alone(tmp_path):
     more = contents(tmp_path)
     assert len(more) > len(first)
     assert more["train/shard-00000.safetensors"] == first["train/shard-00000.safetensors"]
+
+
+def test_a_reward_stands_beside_the_frame_that_it_led_to_and_an_end_is_marked(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "load_world", lambda name: stairs())
+    run(args(tmp_path, frames=2000, frames_per_shard=2000, split="train"))
+    tensors = load_file(tmp_path / "train" / "shard-00000.safetensors")
+    place, reward = tensors["frames"][:, 0, 0, 2].astype(float), tensors["reward"]
+    first = np.flatnonzero(np.diff(tensors["episode"], prepend=-1))
+    last = np.append(first[1:], len(place)) - 1
+    assert not reward[first].any()
+    expected = np.where(np.diff(place) > 0, 2.5, -1.0)
+    inside = np.setdiff1d(np.arange(1, len(place)), first)
+    assert np.array_equal(reward[inside], expected[inside - 1])
+    ended = np.flatnonzero(tensors["terminated"])
+    assert set(ended) <= set(last) and np.array_equal(ended, [i for i in last if place[i] == TOP])
+    cut = [b - a + 1 for a, b in zip(first, last, strict=True) if place[b] != TOP]
+    assert len(ended) > 3 and len(cut) > 3 and set(cut[:-1]) == {LONGEST + 1}  # a truncation is no end
+
+
+def test_a_folder_of_an_older_version_is_continued_and_said_to_lack_rewards(tmp_path, capsys):
+    run(args(tmp_path))
+    assert "no rewards" not in capsys.readouterr().out
+    whole = contents(tmp_path)
+    path = tmp_path / "train" / "shard-00000.safetensors"
+    tensors = load_file(path)
+    old = {name: tensors[name] for name in tensors if name not in ("reward", "terminated")}
+    save_file(old, path, metadata={"format": "loci-shard-1", **shards.checksums(old)})
+    run(args(tmp_path, frames=800))
+    out = capsys.readouterr().out
+    assert "1 of its 9 shards hold no rewards" in out and str(path) in out
+    assert contents(tmp_path)["train/shard-00000.safetensors"].keys() == old.keys()
+    path.unlink()
+    run(args(tmp_path, frames=800))
+    assert contents(tmp_path)["train/shard-00000.safetensors"] == whole["train/shard-00000.safetensors"]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"episode_length": 51}, {"frames_per_shard": 99}])

@@ -145,6 +145,31 @@ def test_clips_stay_inside_their_episode() -> None:
         assert (clip.position.numpy() == expected).all()
 
 
+def test_an_episode_shorter_than_a_clip_is_shown_to_its_end_after_its_first_frame_repeated() -> None:
+    starts = np.array([0, 2, 3, 15, 18])  # of 2, 1, 12 and 3 frames
+    number = torch.arange(18)
+    actions = (number + 1)[:, None].to(torch.uint8).repeat(1, 2)
+    actions[starts[:-1]] = 0
+    sampler = ClipSampler(Latents(number.half()[:, None, None], actions, starts), 5, 3, 9)
+    seen = set()
+    for step in range(60):
+        clip = sampler.batch(8, 0, step)
+        for frames, held, position in zip(clip.latents[:, :, 0, 0].long(), clip.actions, clip.position, strict=True):
+            recent = frames[clip.old :].tolist()
+            seen.add(tuple(recent))
+            assert position[clip.old :].tolist() == [0, 1, 2, 3, 4]
+            assert held[clip.old :, 0].tolist() == [0 if i in starts else i + 1 for i in recent]
+    assert {(0, 0, 0, 0, 1), (15, 15, 15, 16, 17)} <= seen
+    assert {clip for clip in seen if clip[0] in (0, 2, 15)} == {(0, 0, 0, 0, 1), (15, 15, 15, 16, 17)}
+    assert len(seen) == 2 + 8
+    short = ClipSampler(Latents(number[:2].half()[:, None, None], actions[:2], np.array([0, 2])), 5, 3, 9)
+    assert short.batch(2, 0, 0).latents[:, :, 0, 0].tolist() == [[0, 0, 0, 0, 1]] * 2
+    with pytest.raises(UserError, match="no episode is 5 frames long"):
+        short.blocks(2, 3, 0, 0)
+    with pytest.raises(UserError, match="no episode is two frames long"):
+        ClipSampler(Latents(number[:2].half()[:, None, None], actions[:2], np.array([0, 1, 2])), 5, 3, 9)
+
+
 def test_learning_rate_warms_up_stays_and_cools_down() -> None:
     assert learning_rate(0, 1.0, 10, None) == 0.1
     assert learning_rate(500, 1.0, 10, None) == 1.0

@@ -113,6 +113,16 @@ def test_the_walker_turns_away_from_a_wall():
 
 
 def test_buttons_that_no_walk_knows_are_played_too():
-    walker = Walker(("jump", "fire"), np.random.default_rng(0))
-    actions = np.array([walker.act(None) for _ in range(200)])
-    assert actions.mean(0).min() > 0.2
+    walker = Walker(("jump", "fire", "left", "right"), np.random.default_rng(0))
+    actions = np.array([walker.act(None) for _ in range(600)])
+    assert actions.mean(0).min() > 0.15
+    assert 0.05 < (actions.sum(1) == 0).mean() < 0.3 and (actions.sum(1) == 2).any() and actions.sum(1).max() == 2
+    assert not (actions[:, 2] & actions[:, 3]).any()
+    changes = np.flatnonzero((np.diff(actions, axis=0) != 0).any(1))
+    held = np.diff(changes)
+    assert held.min() == 1 and 2 < held.mean() < 4
+
+
+def test_a_world_of_one_button_is_played():
+    walker = Walker(("flap",), np.random.default_rng(0))
+    assert 0.3 < np.mean([walker.act(None) for _ in range(200)]) < 0.95

@@ -62,5 +62,5 @@ $(VENV)/.play: $(VENV)/.made $(NEEDS)
 
 $(VENV)/.test: $(VENV)/.made $(NEEDS)
 	@echo "installing what is missing (torch is large: this may take minutes)"
-	$(PIP) install --quiet -c constraints.txt -e '.[doom,train,export,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[doom,train,export,rl,dev]'
 	@touch $@

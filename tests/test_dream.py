@@ -13,6 +13,7 @@ from tests.train.fake_stairs import NAME, stairs
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture

@@ -115,6 +115,19 @@ def _encode(path: Path, kept: Path, codec: Codec) -> None:
     replace_file(kept, save(tensors, metadata=checksums(tensors)))
 
 
+def clip_of(data: Latents, pose: np.ndarray, index: np.ndarray, first: np.ndarray, old: int, oldest: int) -> Clip:
+    """Frames `index` (B, F) of the data, after the `old` ones consecutive, with poses (T, 3) of all its frames.
+
+    Positions are relative to `first` (B,), and not below -oldest.
+    """
+    position = np.maximum(index - first[:, None], -oldest)
+    position[:, old:] = np.arange(index.shape[1] - old)  # a frame that is repeated counts as often
+    flat = torch.from_numpy(index.reshape(-1))
+    latents = data.latents[flat].float().unflatten(0, index.shape)
+    actions = data.actions[flat].float().unflatten(0, index.shape)
+    return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(pose[index]), old)
+
+
 class ClipSampler:
     """Draws training clips of `length` consecutive frames, with up to `old` earlier ones before them.
 
@@ -233,13 +246,8 @@ class ClipSampler:
         return self._clip(index, first, sink), replace(self._clip(frames, frames[:, 0], 0), position=position)
 
     def _clip(self, index: np.ndarray, first: np.ndarray, old: int) -> Clip:
-        """Frames `index` (B, F) of the data, after the `old` ones consecutive; positions relative to `first` (B,)."""
-        position = np.maximum(index - first[:, None], -(self.far - self.length))
-        position[:, old:] = np.arange(index.shape[1] - old)  # a frame that is repeated counts as often
-        flat = torch.from_numpy(index.reshape(-1))
-        latents = self.data.latents[flat].float().unflatten(0, index.shape)
-        actions = self.data.actions[flat].float().unflatten(0, index.shape)
-        return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(self.pose[index]), old)
+        """Frames `index` (B, F) of the data; see `clip_of`."""
+        return clip_of(self.data, self.pose, index, first, old, self.far - self.length)
 
     def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
         """`size` runs of `block` frames from anywhere."""

@@ -17,13 +17,13 @@ from torch.func import functional_call
 from engine import checkpoint, runtime
 from engine.config import Preset, WorldConfig, load_world
 from engine.errors import UserError
-from engine.loading import fits, load_codec, load_generator
+from engine.loading import load_codec, load_generator
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import denoising_step_list, mix, sample
 from engine.train.codec import codec_config, pick_preset, psnr
 from engine.train.dataset import ClipSampler, check_data, load_latents
-from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
+from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
 
 
 @dataclass
@@ -264,14 +264,8 @@ class GeneratorStage:
             "optimizer": pack_optimizers(self.optimizers),
         }
 
-    @torch.no_grad()
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        own = self.tensors()
-        for group in ("model", "ema"):
-            fits(own[group], tensors[group], self.name)
-            for name, value in tensors[group].items():
-                own[group][name].copy_(value)
-        unpack_optimizers(self.optimizers, tensors["optimizer"])
+        copy_back(self.tensors(), tensors, self.optimizers, self.name)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Config and weights, beside the codec's, of the checkpoint that this stage makes."""

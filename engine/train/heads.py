@@ -24,13 +24,13 @@ from torch.nn import functional as F
 from engine import checkpoint, runtime
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
-from engine.loading import fits, fitted, load_codec, load_generator
+from engine.loading import fitted, load_codec, load_generator
 from engine.model.generator import Clip, Generator, clean_pass, teacher_forced
 from engine.model.heads import Heads, HeadsConfig, symlog
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import check_data, load_latents
 from engine.train.generator import codec_tag
-from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
+from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
 from engine.train.scores import best_threshold, scores_of
 from engine.train.signals import SignalSampler, load_signals
 
@@ -232,14 +232,8 @@ class HeadsStage:
             "optimizer": pack_optimizers(self.optimizers),
         }
 
-    @torch.no_grad()
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        own = self.tensors()
-        for group in ("model", "ema"):
-            fits(own[group], tensors[group], self.name)
-            for name, value in tensors[group].items():
-                own[group][name].copy_(value)
-        unpack_optimizers(self.optimizers, tensors["optimizer"])
+        copy_back(self.tensors(), tensors, self.optimizers, self.name)
 
     def export(self, step: int) -> None:
         """The run's folder becomes the checkpoint that it began with, and heads."""

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from engine import checkpoint, runtime
 from engine.errors import UserError
+from engine.loading import fits
 
 
 @dataclass
@@ -105,6 +106,21 @@ def unpack_optimizers(optimizers: Sequence[torch.optim.Optimizer], packed: dict[
         states[int(which)].setdefault(int(parameter), {})[name] = value.clone()
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+@torch.no_grad()
+def copy_back(
+    own: dict[str, dict[str, Tensor]],
+    saved: dict[str, dict[str, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    name: str,
+) -> None:
+    """Bring the weights `model` and `ema`, and the optimizers, to what a stage of this name has saved."""
+    for group in ("model", "ema"):
+        fits(own[group], saved[group], name)
+        for key, value in saved[group].items():
+            own[group][key].copy_(value)
+    unpack_optimizers(optimizers, saved["optimizer"])
 
 
 def learning_rate(step: int, peak: float, warmup: int, cooldown: tuple[int, int] | None) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.errors import UserError
 from engine.model import odometry
 from engine.model.generator import Clip
-from engine.train.dataset import Latents, read_shard, shard_paths
+from engine.train.dataset import Latents, clip_of, read_shard, shard_paths
 
 FULL_CLIPS = 0.7
 """Share of the batches whose clips are as long as they can be; the others show what a frame early on sees."""
@@ -67,7 +67,7 @@ class SignalSampler:
         self.start_of = np.repeat(begin, end - begin)
         self.before = np.arange(len(data)) - self.start_of
         self.length = min(length, int(self.before.max(initial=0)) + 1)
-        self.floor = far - length  # the greatest age of an old frame, as the generator's training had it
+        self.oldest = far - length  # the greatest age of an old frame, as the generator's training had it
         if self.length < 2:
             raise UserError("no episode is two frames long; collect longer ones")
         self.pose = odometry.integrate(data.actions.numpy(), begin, motion) if motion else np.zeros((len(data), 3))
@@ -105,12 +105,7 @@ class SignalSampler:
     def clip(self, index: np.ndarray, past: np.ndarray | None = None) -> Clip:
         """Frames `index` (B, L) of the data, after the frames `past` (B, M)."""
         whole = index if past is None else np.concatenate((past, index), 1)
-        position = np.maximum(whole - index[:, :1], -self.floor)
-        flat = torch.from_numpy(whole.reshape(-1))
-        latents = self.data.latents[flat].float().unflatten(0, whole.shape)
-        actions = self.data.actions[flat].float().unflatten(0, whole.shape)
-        old = whole.shape[1] - index.shape[1]
-        return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(self.pose[whole]), old)
+        return clip_of(self.data, self.pose, whole, index[:, 0], whole.shape[1] - index.shape[1], self.oldest)
 
     def labels(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rewards and terminations of frames `index`, in its shape."""

@@ -14,8 +14,12 @@ from engine.model import odometry
 
 RAM_BYTES = 512 * 2**20
 """Folded blocks beyond this go to a temporary file, which the system deletes with the process."""
-SAME = 0.25
-"""Views that are closer than this (see `odometry.cost`) count as one: the oldest of them is recalled first."""
+SAME = 0.1
+"""Views that are closer than this (see `odometry.cost`) count as one: the oldest of them is recalled first.
+
+Below what one step costs (0.125): while the player walks, the view to come is one step from where the last one was, and
+must not be taken for it.
+"""
 
 
 class ColdStore:
@@ -28,7 +32,7 @@ class ColdStore:
         self.ram_bytes, self.bytes, self.disk_bytes = ram_bytes, 0, 0
         self._blocks: list[np.ndarray | int] = []  # packed bytes, or where they begin in the file
         self._shape: tuple[int, ...] = ()
-        self._where = np.zeros((0, 3))
+        self._where = np.zeros((3, 0))  # poses, a row for each number: recall reads all of them every frame
         self._looks = np.zeros((0, 0), np.float32)
         self._file: IO[bytes] | None = None
         self._shared = False
@@ -39,7 +43,7 @@ class ColdStore:
     @property
     def poses(self) -> np.ndarray:
         """Poses (n, 3) of the blocks."""
-        return self._where[: len(self)]
+        return self._where[:, : len(self)].T
 
     def append(self, keys: Tensor, values: Tensor, pose: np.ndarray, look: np.ndarray) -> None:
         """Keep a block: keys, values (layers, heads, R, head_dim); pose (3,); look (D,): what it looks like."""
@@ -49,13 +53,13 @@ class ColdStore:
 
     def _keep(self, packed: np.ndarray, pose: np.ndarray, look: np.ndarray) -> None:
         n = len(self)
-        if self._shared or n == len(self._where):
+        if self._shared or n == self._where.shape[1]:
             room = max(64, n + n // 2)
-            self._where = np.concatenate((self._where[:n], np.zeros((room, 3))))
+            self._where = np.concatenate((self._where[:, :n], np.zeros((3, room))), 1)
             looks = self._looks[:n] if n else np.zeros((0, len(look)), np.float32)
             self._looks = np.concatenate((looks, np.zeros((room, len(look)), np.float32)))
             self._shared = False
-        self._where[n], self._looks[n] = pose, look
+        self._where[:, n], self._looks[n] = pose, look
         if self.bytes + packed.nbytes <= self.ram_bytes:
             self._blocks.append(packed)
             self.bytes += packed.nbytes
@@ -115,8 +119,9 @@ class ColdStore:
         n = len(self)
         if not n or not count:
             return []
+        poses = self.poses
         if pose is not None:
-            costs = odometry.cost(self._where[:n], pose)
+            costs = odometry.cost(poses, pose)
         else:
             costs = 1 - self._looks[:n] @ (look / max(1e-6, float(np.linalg.norm(look))))
         few = min(n, 8 * count)
@@ -125,7 +130,7 @@ class ColdStore:
         chosen: list[int] = []
         spare: list[int] = []
         for i in order:
-            if pose is not None and chosen and odometry.cost(self._where[chosen], self._where[i]).min() < SAME:
+            if pose is not None and chosen and odometry.cost(poses[chosen], poses[i]).min() < SAME:
                 spare.append(int(i))
             else:
                 chosen.append(int(i))

@@ -18,7 +18,7 @@ from tests.bench.fake import write_world
 
 NEEDED = (
     "frames fps key_to_frame_ms_p50 key_to_frame_ms_p95 frame_ms_p50 frame_ms_p95 frame_ms_p99 frame_ms_max "
-    "hitch_ratio memory_bytes matmul_share device preset dtype threads cells"
+    "hitch_ratio hitch_ratio_own repeats memory_bytes matmul_share device preset dtype threads cells"
 ).split()
 
 
@@ -68,6 +68,14 @@ def test_statistics_of_known_times() -> None:
     assert found["hitch_ratio"] == pytest.approx(2.5) and found["key_to_frame_ms_p95"] == pytest.approx(5)
 
 
+def test_the_machine_s_own_hitches_fall_out_of_what_is_timed_again() -> None:
+    first, second = np.full(20, 0.010), np.full(20, 0.010)
+    first[3] = 0.050  # the machine, once
+    first[7] = second[7] = 0.014  # the engine, every time
+    assert speed.own_hitch([first]) == pytest.approx(5)
+    assert speed.own_hitch([first, second]) == pytest.approx(1.4)
+
+
 def test_a_filled_history_is_as_long_as_it_says(tmp_path: Path) -> None:
     world = opened(tmp_path)
     speed.begin(world, 0)
@@ -114,6 +122,7 @@ def test_rates_are_measured(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"frames": 0}, "--frames must be 1 or more, not 0"),
+        ({"repeats": 0}, "--repeats must be 1 or more, not 0"),
         ({"history": "100,x"}, "--history: expected whole numbers"),
         ({"batches": "0"}, "--batches: expected whole numbers of 1 or more"),
         ({"batches": ""}, "--batches: expected whole numbers"),

@@ -172,11 +172,13 @@ class ClipSampler:
 
         length: consecutive frames, the sampler's own by default, fewer where no episode is as long.
 
-        How many old frames there are changes from step to step, 0 to `old`; they are random ones of the same
-        episode, its first ones, as a sink holds them, or those with the nearest view.
+        How many old frames there are changes from step to step, 0 to `old`, the same on all ranks, which wait for each
+        other; they are random ones of the same episode, its first ones, as a sink holds them, or those with the
+        nearest view.
         """
         rng = np.random.default_rng([seed, step, rank])
-        old = int(rng.integers(0, self.old + 1)) if len(self.with_past) else 0
+        shared = np.random.default_rng([seed, step])
+        old = int(shared.integers(0, self.old + 1)) if len(self.with_past) else 0
         pool = self.with_past if old else self.firsts
         length = min(length or self.length, int(self.left[pool].max(initial=self.length)))
         if length > self.length:
@@ -206,7 +208,15 @@ class ClipSampler:
         return np.sort(np.concatenate((begin + np.arange(sink), rest)))
 
     def with_blocks(
-        self, size: int, seed: int, step: int, most: int, block: int, sink: int, length: int | None = None
+        self,
+        size: int,
+        seed: int,
+        step: int,
+        most: int,
+        block: int,
+        sink: int,
+        length: int | None = None,
+        rank: int = 0,
     ) -> tuple[Clip, Clip]:
         """Clips whose old frames are the sink, and up to `most` blocks of `block` frames that memory folds.
 
@@ -215,8 +225,8 @@ class ClipSampler:
         Blocks begin where the sink ends, as in play, and those with the nearest view are chosen. Returns the clips
         and the blocks, (B * M, block) of them, as a `Clip` whose position is that of the folded tokens, (B, M).
         """
-        rng = np.random.default_rng([seed, step, 7])
-        count = int(rng.integers(1, most + 1))
+        rng = np.random.default_rng([seed, step, rank, 7])
+        count = int(np.random.default_rng([seed, step, 7]).integers(1, most + 1))  # the same on all ranks
         count = min(count, int((self.left_before - sink).max()) // block)
         enough = sink + block * count
         early = self.firsts[self.left_before[self.firsts] >= enough]

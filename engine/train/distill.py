@@ -63,8 +63,8 @@ class DistillStage(JointStage):
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the student's jumps along the teacher's path, each frame at one of the student's levels."""
         args, c = self.args, self.model.config
-        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank + 9)
-        clip, blocks = self.batch(step, rank, random, c.clip + (args.stretches - 1) * (c.clip - KEPT))
+        plan, random = self.randomness(step, rank, 9)
+        clip, blocks = self.batch(step, rank, plan, c.clip + (args.stretches - 1) * (c.clip - KEPT))
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():
             extra: History = () if blocks is None else self.folded(blocks, weights)
@@ -73,7 +73,7 @@ class DistillStage(JointStage):
             who, steps = (self.teacher, args.teacher_steps) if last else (self.model, args.play_steps)
             return roll_out(who, self._cast(dict(who.named_parameters())), part, real, noise, steps, extra)
 
-        last = play_on(draw, clip, c, random)
+        last = play_on(draw, clip, c, plan, random)
         clip, frames, paths, real = last.clip, last.frames, last.paths, last.known
         levels = torch.tensor([*denoising_step_list(args.play_steps), 0.0], device=self.device)
         which = torch.randint(0, args.play_steps, frames.shape[:2], generator=random).to(self.device)

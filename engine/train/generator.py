@@ -168,11 +168,19 @@ class GeneratorStage:
         cast = {f"generator.{name}": p.to(self.dtype) for name, p in weights.items()}
         return functional_call(self.streams, cast, inputs).float()
 
+    def randomness(self, step: int, rank: int, salt: int) -> tuple[torch.Generator, torch.Generator]:
+        """What a step's plan is drawn from, the same on all ranks, and what its noise is, each rank's own."""
+        base = (self.args.seed * 1_000_003 + step) * 1009 + salt
+        return torch.Generator().manual_seed(base), torch.Generator().manual_seed(base + 2**40 * (rank + 1))
+
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
         args = self.args
         clip = self._clip(self.sampler.batch(args.batch, args.seed, step, rank))
-        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank)
+        plan, random = self.randomness(step, rank, 0)
+
+        def chance() -> float:
+            return float(torch.rand(1, generator=plan))
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=random).to(self.device)
@@ -185,8 +193,8 @@ class GeneratorStage:
         seen = clip.latents
         # Half of the clips are seen clean, for play begins from real frames; the others up to `context_noise`.
         context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
-        if step >= 1000 and uniform(1).item() < args.own_frames:
-            rounds = 1 + int(2 * uniform(1).item())
+        if step >= 1000 and chance() < args.own_frames:
+            rounds = 1 + int(2 * chance())
             seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds)
         level = noise_levels(uniform(*target.shape[:2]))
         context = mix(seen, normal(seen), context_level)

@@ -73,17 +73,17 @@ class JointStage(MemoryStage):
 
         return [(joined(k), joined(v)) for k, v in found], position
 
-    def batch(
-        self, step: int, rank: int, random: torch.Generator, length: int | None = None
-    ) -> tuple[Clip, Clip | None]:
-        """A batch of clips of `length` frames; with the blocks to fold, with old frames as they are, or neither."""
+    def batch(self, step: int, rank: int, plan: torch.Generator, length: int | None = None) -> tuple[Clip, Clip | None]:
+        """A batch of clips of `length` frames; with the blocks to fold, with old frames as they are, or neither.
+
+        plan: the same on all ranks, so that they do the same kind of work and have gradients for the same weights.
+        """
         args = self.args
-        kind = float(torch.rand(1, generator=random))
+        kind = float(torch.rand(1, generator=plan))
         if kind < args.folded_share:
-            sink = self.model.config.sink * int(torch.rand(1, generator=random) < 0.7)
-            seed = args.seed * 7919 + rank
-            block = self.memory_config.block
-            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, block, sink, length)
+            sink = self.model.config.sink * int(torch.rand(1, generator=plan) < 0.7)
+            block, seed = self.memory_config.block, args.seed * 7919
+            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, block, sink, length, rank)
             return self._clip(clip), self._clip(blocks)
         clip = self.sampler.batch(args.batch, args.seed, step, rank, length)
         if kind > (1 + args.folded_share) / 2:
@@ -93,7 +93,10 @@ class JointStage(MemoryStage):
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
         args, c = self.args, self.model.config
-        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank + 5)
+        plan, random = self.randomness(step, rank, 5)
+
+        def chance() -> float:
+            return float(torch.rand(1, generator=plan))
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=random).to(self.device)
@@ -101,9 +104,9 @@ class JointStage(MemoryStage):
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=random).to(self.device)
 
-        roll = args.rollouts > 0 and uniform(1).item() < args.rollouts
+        roll = chance() < args.rollouts
         deep = c.clip + (args.stretches - 1) * (c.clip - KEPT)
-        clip, blocks = self.batch(step, rank, random, deep if roll else None)
+        clip, blocks = self.batch(step, rank, plan, deep if roll else None)
         extra: History = () if blocks is None else self.folded(blocks, self.trained)
         still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
         b, known = len(clip.position), 0
@@ -113,7 +116,7 @@ class JointStage(MemoryStage):
             def draw(part: Clip, real: int, noise: Tensor, _: bool) -> tuple[Tensor, Tensor]:
                 return roll_out(self.model, weights, part, real, noise, args.play_steps, still)
 
-            last = play_on(draw, clip, c, random)
+            last = play_on(draw, clip, c, plan, random)
             target = clip.latents[:, clip.old + last.first :][:, : c.clip]  # what the simulator showed meanwhile
             clip, known = last.clip, last.known
             seen = torch.cat((clip.latents[:, : clip.old], last.frames), 1)
@@ -121,8 +124,8 @@ class JointStage(MemoryStage):
         else:
             target, seen = clip.latents[:, clip.old :], clip.latents
             context_level = uniform(*clip.position.shape) * args.context_noise * (uniform(b, 1) < 0.5)
-            if uniform(1).item() < args.own_frames:
-                rounds = 1 + int(3 * uniform(1).item())
+            if chance() < args.own_frames:
+                rounds = 1 + int(3 * chance())
                 seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds, still)
         level = noise_levels(uniform(*target.shape[:2]))
         context = mix(seen, normal(seen), context_level)

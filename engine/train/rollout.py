@@ -101,13 +101,13 @@ class Stretch:
     paths: Tensor
 
 
-def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, random: torch.Generator) -> Stretch:
-    """Play stretches of a clip's length, as many as chance says and the clip has."""
+def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, plan: torch.Generator, random: torch.Generator) -> Stretch:
+    """Play stretches of a clip's length, as many as `plan` says and the clip has; `random` gives the noise."""
     length, device = c.clip, clip.latents.device
     before, frames, paths = None, clip.latents, clip.latents
-    real = 1 + int(4 * float(torch.rand(1, generator=random)) ** 2)
+    real = 1 + int(4 * float(torch.rand(1, generator=plan)) ** 2)
     most = 1 + (clip.latents.shape[1] - clip.old - length) // (length - KEPT)
-    played = 1 + int(most * float(torch.rand(1, generator=random)))
+    played = 1 + int(most * float(torch.rand(1, generator=plan)))
     for i in range(played):
         part = stretch(clip, i * (length - KEPT), length, c.far)
         if before is not None:

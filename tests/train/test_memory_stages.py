@@ -1,5 +1,7 @@
 """Stages memory, joint and distill: each goes on from the last one's folder, in legs, and makes a world that plays."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,31 @@ def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], t
         STAGES[stage].run(args(stage, data, tmp_path / run, before, steps=steps, **OPTIONS.get(stage, {})))
     one, two = ((tmp_path / run / f"{stage}-losses.csv").read_text() for run in ("whole", "legs"))
     assert one == two and len(one.splitlines()) == 3
+
+
+def test_two_processes_do_the_same_kind_of_step_and_count_all_frames(
+    data: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    # Steps with and without folded history: ranks that disagreed would send gradients of unequal size.
+    options = "--batch 1 --threads 1 --steps 4 --folded-share 0.5 --rollouts 0.5 --stretches 2 --block 3"
+    command: list[Any] = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "--",
+        "engine",
+        "train",
+    ]
+    command += ["joint", WORLD, "--data", data, "--codec", trained["memory"], "--init", trained["memory"]]
+    command += ["--run", tmp_path, *options.split()]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "joint-losses.csv").read_text().splitlines()) == 4
+    frames = checkpoint.read_config(tmp_path)["notes"]["stages"][-1]["frames"]
+    assert frames > 4 * 2 * 6  # both processes' frames count
 
 
 def test_a_run_goes_on_without_being_told_what_it_began_with(

@@ -88,17 +88,7 @@ def test_two_processes_do_the_same_kind_of_step_and_count_all_frames(
 ) -> None:
     # Steps with and without folded history: ranks that disagreed would send gradients of unequal size.
     options = "--batch 1 --threads 1 --steps 4 --folded-share 0.5 --rollouts 0.5 --stretches 2 --block 3"
-    command: list[Any] = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "--",
-        "engine",
-        "train",
-    ]
+    command: list[Any] = [sys.executable, *"-m torch.distributed.run --nproc-per-node 2 -m -- engine train".split()]
     command += ["joint", WORLD, "--data", data, "--codec", trained["memory"], "--init", trained["memory"]]
     command += ["--run", tmp_path, *options.split()]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)

@@ -25,7 +25,7 @@ from engine.train.codec import psnr
 from engine.train.generator import run as run_stage
 from engine.train.joint import Args as JointArgs
 from engine.train.joint import JointStage
-from engine.train.rollout import KEPT, History, play_on, roll_out
+from engine.train.rollout import History, play_on, roll_out, rollout_length
 
 
 @dataclass
@@ -64,7 +64,7 @@ class DistillStage(JointStage):
         """Squared error of the student's jumps along the teacher's path, each frame at one of the student's levels."""
         args, c = self.args, self.model.config
         plan, random = self.randomness(step, rank, 9)
-        clip, blocks = self.batch(step, rank, plan, c.clip + (args.stretches - 1) * (c.clip - KEPT))
+        clip, blocks = self.batch(step, rank, plan, rollout_length(c.clip, args.stretches))
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():
             extra: History = () if blocks is None else self.folded(blocks, weights)

@@ -26,7 +26,7 @@ from engine.train.generator import noise_levels
 from engine.train.generator import run as run_stage
 from engine.train.memory import Args as MemoryArgs
 from engine.train.memory import MemoryStage
-from engine.train.rollout import KEPT, History, play_on, roll_out
+from engine.train.rollout import History, carried, play_on, roll_out, rollout_length
 
 
 @dataclass
@@ -105,7 +105,7 @@ class JointStage(MemoryStage):
             return torch.randn(like.shape, generator=random).to(self.device)
 
         roll = chance() < args.rollouts
-        deep = c.clip + (args.stretches - 1) * (c.clip - KEPT)
+        deep = rollout_length(c.clip, args.stretches)
         clip, blocks = self.batch(step, rank, plan, deep if roll else None)
         extra: History = () if blocks is None else self.folded(blocks, self.trained)
         still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
@@ -159,7 +159,8 @@ class JointStage(MemoryStage):
 
             drawn = self.codec.decode(sample(predict, noise, denoising_step_list(2)))
             scores[f"{name}_return"] = psnr(drawn[:, 0], real[:, 0])
-            scores[f"{name}_next"] = psnr(drawn[:, 6:].flatten(0, 1), real[:, 6:].flatten(0, 1))
+            later = slice(carried(real.shape[1]), None)
+            scores[f"{name}_next"] = psnr(drawn[:, later].flatten(0, 1), real[:, later].flatten(0, 1))
             rows += [list(drawn[i, :8].cpu()) for i in range(4)]
             labels += [name] * 4
         order = [i + 4 * k for i in range(4) for k in range(4)]

@@ -19,10 +19,18 @@ from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time
 from engine.model.memory import Folded
 from engine.model.sampler import denoising_step_list, sample
 
-KEPT = 6
-"""Frames of a stretch that the next one begins with."""
 History = tuple[Folded, Tensor] | tuple[()]
 """Folded keys and values of each layer with their positions (B, P), or nothing."""
+
+
+def carried(length: int) -> int:
+    """Of a stretch of `length` frames, the last ones that the next one begins with."""
+    return min(6, length // 2)
+
+
+def rollout_length(length: int, stretches: int) -> int:
+    """Frames of a rollout of so many stretches."""
+    return length + (stretches - 1) * (length - carried(length))
 
 
 @torch.no_grad()
@@ -89,9 +97,9 @@ Draw = Callable[[Clip, int, Tensor, bool], tuple[Tensor, Tensor]]
 class Stretch:
     """The last stretch of a rollout.
 
-    clip: what it was played from, its `known` first frames (1 to 4 real ones, or `KEPT` that the generator has drawn)
-    and the simulator's after them. first: where in the rollout it begins. frames (B, L, N, C) and paths as `roll_out`
-    gives them.
+    clip: what it was played from: its `known` first frames (1 to 4 real ones, or those `carried` over, which the
+    generator has drawn) and the simulator's after them. first: where in the rollout it begins. frames (B, L, N, C) and
+    paths as `roll_out` gives them.
     """
 
     clip: Clip
@@ -104,20 +112,21 @@ class Stretch:
 def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, plan: torch.Generator, random: torch.Generator) -> Stretch:
     """Play stretches of a clip's length, as many as `plan` says and the clip has; `random` gives the noise."""
     length, device = c.clip, clip.latents.device
+    kept = carried(length)
     before, frames, paths = None, clip.latents, clip.latents
-    real = 1 + int(4 * float(torch.rand(1, generator=plan)) ** 2)
-    most = 1 + (clip.latents.shape[1] - clip.old - length) // (length - KEPT)
+    real = min(1 + int(4 * float(torch.rand(1, generator=plan)) ** 2), length - 1)
+    most = 1 + (clip.latents.shape[1] - clip.old - length) // (length - kept)
     played = 1 + int(most * float(torch.rand(1, generator=plan)))
     for i in range(played):
-        part = stretch(clip, i * (length - KEPT), length, c.far)
+        part = stretch(clip, i * (length - kept), length, c.far)
         if before is not None:
-            real = KEPT
-            rest = part.latents[:, clip.old + KEPT :]
+            real = kept
+            rest = part.latents[:, clip.old + kept :]
             part = replace(part, latents=torch.cat((part.latents[:, : clip.old], before, rest), 1))
         noise = torch.randn(len(part.latents), length, *part.latents.shape[2:], generator=random).to(device)
         frames, paths = draw(part, real, noise, i == played - 1)
-        before = frames[:, -KEPT:]
-    return Stretch(part, i * (length - KEPT), real, frames, paths)
+        before = frames[:, length - kept :]
+    return Stretch(part, i * (length - kept), real, frames, paths)
 
 
 def stretch(clip: Clip, first: int, length: int, far: int) -> Clip:

@@ -83,6 +83,19 @@ def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], t
     assert one == two and len(one.splitlines()) == 3
 
 
+def test_the_smallest_preset_goes_through_all_stages(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
+    # Its clips are five frames long: a rollout's stretches overlap by fewer frames.
+    small: dict[str, Any] = {"preset": "pico", "steps": 1, "batch": 2, "threads": 1, "codec": trained["codec"]}
+    generator_stage.run(generator_stage.Args(data, tmp_path / "generator", world=WORLD, **small))
+    last = tmp_path / "generator"
+    for name, stage in STAGES.items():
+        options = OPTIONS.get(name, {}) | ({"rollouts": 1.0} if name == "joint" else {})
+        stage.run(args(name, data, tmp_path / name, last, preset="pico", **options))
+        last = tmp_path / name
+    scores = (tmp_path / "joint" / "joint-losses.csv").read_text().splitlines()
+    assert len(scores) == 2 and all(float(row.split(",")[1]) > 0 for row in scores)
+
+
 def test_two_processes_do_the_same_kind_of_step_and_count_all_frames(
     data: Path, trained: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from engine.model.generator import Clip, Generator, GeneratorConfig
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import ClipSampler, Latents
 from engine.train.generator import TwoStreams
-from engine.train.rollout import KEPT, play_on, roll_out, stretch
+from engine.train.rollout import carried, play_on, roll_out, rollout_length, stretch
 
 MOTION = ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
 SHAPE: dict[str, Any] = {"dim": 64, "depth": 2, "heads": 2, "window": 8, "sink": 2, "clip": 8, "far": 20}
@@ -62,7 +62,8 @@ def test_a_stretch_stands_where_its_frames_stand_and_old_frames_move_away() -> N
 
 
 def test_each_stretch_begins_with_the_last_frames_of_the_one_before() -> None:
-    config, clip = small().config, some_clip(8 + 3 * (8 - KEPT), 1)
+    kept = carried(8)
+    config, clip = small().config, some_clip(rollout_length(8, 4), 1)
     clip = replace(clip, latents=torch.zeros_like(clip.latents))
     deepest = 0
     for seed in range(12):
@@ -76,11 +77,11 @@ def test_each_stretch_begins_with_the_last_frames_of_the_one_before() -> None:
 
         found = play_on(draw, clip, config, *(torch.Generator().manual_seed(seed) for _ in range(2)))
         assert [last for _, _, last in calls] == [False] * (len(calls) - 1) + [True]
-        assert found.first == (len(calls) - 1) * (8 - KEPT) and found.known == calls[-1][1]
-        assert 1 <= calls[0][1] <= 4 and all(real == KEPT for _, real, _ in calls[1:])
+        assert found.first == (len(calls) - 1) * (8 - kept) and found.known == calls[-1][1]
+        assert 1 <= calls[0][1] <= 4 and all(real == kept for _, real, _ in calls[1:])
         if len(calls) > 1:
-            assert (found.frames[:, KEPT:] == len(calls)).all()
-            assert (calls[-1][0][:, KEPT - 2 : KEPT] == len(calls) - 1).all()
+            assert (found.frames[:, kept:] == len(calls)).all()
+            assert (calls[-1][0][:, kept - 2 : kept] == len(calls) - 1).all()
         deepest = max(deepest, len(calls))
     assert deepest == 4
 

@@ -60,9 +60,7 @@ class Args:
 
 def run(args: Args) -> None:
     """Write the world's file and its start frames, and say what to do next. Raises UserError."""
-    name = args.name or re.sub(r"[^a-z0-9]+", "-", re.sub(r"-v\d+$", "", args.env.rpartition("/")[2]).lower()).strip(
-        "-"
-    )
+    name = args.name or name_from(args.env)
     path = check(args, name)
     options = dict(pair for entry in args.make_option for pair in map(option, entry))
     config = describe(args, name, options)

@@ -50,8 +50,8 @@ class SessionInfo:
     """What ``session.json`` says.
 
     source: `world` (latents are stored) or `frames` (a simulator's or any environment's pictures are). tokens and
-    channels are those of a latent, 0 without. weights: sha256 by part. memory and steps: those of the first frame.
-    chunk: frames in a file of latents or pictures.
+    channels are those of a latent, 0 without. weights: sha256 by part. memory, memory_budget and steps: those of the
+    first frame. chunk: frames in a file of latents or pictures.
     """
 
     format: str = FORMAT
@@ -71,6 +71,7 @@ class SessionInfo:
     seed: int
     start: str = ""
     memory: str = ""
+    memory_budget: int | None = None
     steps: int = 0
     chunk: int
     runtime: Runtime
@@ -84,6 +85,7 @@ class SessionInfo:
             "tokens": (self.tokens, int(self.source == "world"), 2**16),
             "channels": (self.channels, int(self.source == "world"), 2**12),
             "seed": (self.seed, 0, 2**63 - 1),
+            "memory_budget": (self.memory_budget or 0, 0, 10**6),
             "steps": (self.steps, 0, 64),
             "chunk": (self.chunk, 1, 4096),
             "buttons": (len(self.buttons), 1, 256),
@@ -143,6 +145,7 @@ def info_of_world(
         seed=seed,
         start=start,
         memory=world.mode,
+        memory_budget=world.cache.budget,
         steps=world.steps,
         chunk=max(8, min(128, CHUNK_BYTES // item)),
         runtime=runtime_of(world.device, str(world.dtype).removeprefix("torch.")),

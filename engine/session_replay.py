@@ -232,6 +232,7 @@ def open_world_of(
         checkpoint=folder,
         device=place,
         memory=info.memory,
+        memory_budget=info.memory_budget,
         steps=info.steps or None,
         threads=threads or (info.runtime.threads if 1 <= info.runtime.threads <= cores else None),
         dtype=info.runtime.dtype,

@@ -28,6 +28,8 @@ def run(args: Args) -> None:
     if args.to.exists() and args.to.resolve() == args.run.resolve():
         raise UserError(f"--to {args.to} is the run itself; name another folder")
     config, tensors = checkpoint.load(args.run)
+    if not {"codec", "generator"} <= tensors.keys():
+        raise UserError(f"{args.run} holds {', '.join(tensors)}; expected a checkpoint with codec and generator")
     if "memory" in tensors:
         tensors["memory"] = checkpoint.in_8_bits(tensors["memory"])
     for name in ("files", "format"):

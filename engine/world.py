@@ -23,9 +23,7 @@ from engine.model.generator import Generator
 from engine.model.heads import Heads
 from engine.model.layers import Rotation
 from engine.model.memory import Memory
-from engine.model.sampler import denoising_step_list, noise_for, sample
-
-MAX_STEPS = 64
+from engine.model.sampler import MAX_STEPS, denoising_step_list, noise_for, sample
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from engine import cli, new
 from engine.config import WorldConfig, load_world, project_root
+from engine.errors import UserError
 from engine.game.controls import check_keys
 from engine.loading import load_starts
 from engine.sources import make_source
@@ -162,5 +163,12 @@ def test_the_worlds_of_the_examples_are_whole() -> None:
     ("env", "name"),
     [("ALE/Freeway-v5", "freeway"), ("my.module:Some_Thing-v10", "some-thing"), ("CartPole-v1", "cartpole")],
 )
-def test_a_name_is_made_from_the_id(env: str, name: str) -> None:
+def test_a_name_is_made_from_the_id(env: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert new.name_from(env) == name
+
+    def stop(_: new.Args, named: str) -> Path:
+        raise UserError(named)
+
+    monkeypatch.setattr(new, "check", stop)
+    with pytest.raises(UserError, match=f"^{name}$"):
+        new.run(new.Args(env))

@@ -16,12 +16,14 @@ def test_play_records_a_session_that_replay_verifies_and_films(
 ) -> None:
     folder = tmp_path / "walk"
     arguments = ["doom-plain", "--headless", "--frames", "24", "--seed", "2", "--record", str(folder), "--json"]
+    arguments += ["--memory-budget", "12"]  # one fold: what is drawn from frame 16 on depends on it
     assert play.main(arguments) == 0
     assert f"saved {folder}" in capsys.readouterr().err
     names = {path.name for path in folder.iterdir()}
     assert {"session.json", "actions.ndjson", "start.safetensors", "chunk-00000001.safetensors", "video.mp4"} == names
     info = json.loads((folder / "session.json").read_text())
-    assert info["world"] == "doom-plain" and set(info["weights"]) == {"codec", "generator", "memory"}
+    assert info["world"] == "doom-plain" and info["memory_budget"] == 12
+    assert set(info["weights"]) == {"codec", "generator", "memory"}
     assert play.main(arguments) == 2 and "is there already" in capsys.readouterr().err
     video = tmp_path / "part.mp4"
     command = ["replay", str(folder), "--verify", "--from", "3", "--to", "20", "--out", str(video)]

@@ -11,7 +11,8 @@ from engine.config import WorldConfig
 from engine.errors import UserError, unknown
 from engine.loading import open_world
 from engine.model.cache import RECALLS
-from engine.world import MAX_STEPS, World
+from engine.model.sampler import MAX_STEPS
+from engine.world import World
 
 
 @dataclass

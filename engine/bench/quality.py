@@ -31,7 +31,7 @@ from engine.train.pictures import save_grid
 from engine.world import World
 
 COMMAND = "bench quality"
-SHEET_EPISODES = 4
+SHEET_EPISODES = 8
 LEAD_IN = 12
 """Frames of a walk before the history: at most so long it stands still at first."""
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from engine import runtime
 from engine.bench import report
 from engine.bench.opening import Options
-from engine.bench.work import copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
+from engine.bench.work import cold_bytes, copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
 from engine.loading import fitted
@@ -167,7 +167,9 @@ def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | N
     named = {"memory": mode, "batch": batch, "history": length}
     world = args.open(config, batch, mode)
     if length is not None:
-        need = int(GROWTH * batch * (length + CELL_FRAMES) * history_bytes(world)) if mode == "full" else 0
+        # In `mag` the cold folds count, in 8 bits, though most of them may lie on disk.
+        each = {"full": GROWTH * history_bytes(world), "mag": cold_bytes(world)}
+        need = int(batch * (length + CELL_FRAMES) * each.get(mode, 0))
         if need > MAX_BYTES:
             return named | {"note": f"left out: needs {need / 1e9:.1f} GB, more than {MAX_BYTES / 1e9:.0f}"}
     begin(world, args.seed)

@@ -40,6 +40,15 @@ def history_bytes(world: World) -> int:
     return round(world.cache.bytes / world.batch / slots)
 
 
+def cold_bytes(world: World) -> float:
+    """Bytes that a frame of one world adds to cold storage, 0 without a memory model."""
+    if world.memory_model is None:
+        return 0.0
+    c, memory = world.generator.config, world.memory_model.config
+    numbers = 2 * c.depth * c.heads * memory.tokens(c) * (c.head_dim + 4)  # int8, and a float32 scale for each head
+    return numbers / memory.block
+
+
 def frame_bytes(world: World) -> int:
     """Bytes that one frame must read: weights and the history in view in every pass, commit included."""
     weights = sum(p.numel() * p.element_size() for p in world.generator.parameters())

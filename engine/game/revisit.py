@@ -6,6 +6,7 @@ compares with what was drawn, not with a simulator: the world's agreement with i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ AWAY = 16
 """Frames for which a view must have been left before coming back counts."""
 ALIKE = (0.35, math.radians(5.0))
 """Within this many steps and this angle a pose is the same."""
+TURNS = 24
+"""Cells of a full turn in which places are looked up."""
 PLACES = 4096
 """Places that are kept, the first ones seen."""
 
@@ -54,20 +57,29 @@ class RevisitMeter:
             return None
         x, y, heading = pose
         turned = heading % (2 * math.pi)
-        key = (round(x), round(y), round(turned / math.radians(15)) % 24)
-        for place in self._places.setdefault(key, []):
-            px, py, other = place.pose
-            angle = abs((turned - other + math.pi) % (2 * math.pi) - math.pi)
-            if math.hypot(x - px, y - py) < ALIKE[0] and angle < ALIKE[1]:
-                if index - place.seen > AWAY:
-                    self.last = Revisit(_psnr(frame, place.frame), index - place.index)
-                    place.seen = index - AWAY - 1  # as long as it stays in view, it counts as come back
-                else:
-                    place.seen = index
-                return self.last
+        place = self._near(x, y, turned)
+        if place is not None:
+            if index - place.seen > AWAY:
+                self.last = Revisit(_psnr(frame, place.frame), index - place.index)
+                place.seen = index - AWAY - 1  # as long as it stays in view, it counts as come back
+            else:
+                place.seen = index
+            return self.last
         if self._count < PLACES:
             self._count += 1
-            self._places[key].append(_Place((x, y, turned), frame.copy(), index, index))
+            cell = _cell(x, y, turned)
+            self._places.setdefault(cell, []).append(_Place((x, y, turned), frame.copy(), index, index))
+        return None
+
+    def _near(self, x: float, y: float, turned: float) -> _Place | None:
+        """The place of this pose; it may lie in a neighbouring cell, for rounding is no measure of distance."""
+        i, j, k = _cell(x, y, turned)
+        for cell in itertools.product((i, i - 1, i + 1), (j, j - 1, j + 1), (k, (k - 1) % TURNS, (k + 1) % TURNS)):
+            for place in self._places.get(cell, ()):
+                px, py, other = place.pose
+                angle = abs((turned - other + math.pi) % (2 * math.pi) - math.pi)
+                if math.hypot(x - px, y - py) < ALIKE[0] and angle < ALIKE[1]:
+                    return place
         return None
 
     def forget(self, after: int = -1) -> None:
@@ -79,6 +91,10 @@ class RevisitMeter:
             self._places[key] = kept
         self._count = sum(map(len, self._places.values()))
         self.last = None
+
+
+def _cell(x: float, y: float, turned: float) -> tuple[int, int, int]:
+    return round(x), round(y), round(turned / (2 * math.pi) * TURNS) % TURNS
 
 
 def _psnr(a: np.ndarray, b: np.ndarray) -> float:

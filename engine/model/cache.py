@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.model.cold import ColdStore
+from engine.model.cold import RAM_BYTES, ColdStore
 from engine.model.folding import Folded, Folding, Pending
 from engine.model.generator import GeneratorConfig
 from engine.model.layers import rotate_time_part, time_pairs
@@ -60,17 +60,17 @@ class Cache:
         self.pose = np.zeros((batch, 3))  # of the last frame written
         self.look = np.zeros((batch, config.columns * config.channels), np.float32)
         self.folding = Folding.of(batch, memory.block, config.window) if memory else None
-        self.cold = [ColdStore() for _ in range(batch)]
+        self.cold = [ColdStore(self.cold_ram) for _ in range(batch)]
         self.block_tokens = memory.tokens(config) if memory else config.tokens
+        if memory is not None and (self.budget or 0) < self.block_tokens:  # in all modes: `mag` is one key away
+            raise ValueError(
+                f"memory: a budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
+            )
         blocks = 0
         if mode == "mag":
             if memory is None:
                 raise ValueError("memory: mode mag needs a checkpoint with a memory model")
             blocks = (self.budget or 0) // self.block_tokens
-            if not blocks:
-                raise ValueError(
-                    f"memory: a budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
-                )
         slots = {"window": config.sink + config.window, "full": GROWTH}.get(mode)
         if slots is None:
             assert memory is not None
@@ -101,6 +101,11 @@ class Cache:
     def tokens_in_view(self) -> int:
         """Tokens that attention reads beside the frame's own."""
         return self._end - self._begin
+
+    @property
+    def cold_ram(self) -> int:
+        """Bytes of RAM that a world's cold storage may take before it goes to disk."""
+        return RAM_BYTES // self.batch
 
     @property
     def bytes(self) -> int:
@@ -308,7 +313,7 @@ class Cache:
         for b in np.arange(self.batch) if only is None else np.flatnonzero(only):
             self.time[b], self.hot[b] = -1, -1
             self.count[b], self.pose[b], self.look[b] = 0, 0.0, 0.0
-            self.cold[b] = ColdStore()
+            self.cold[b] = ColdStore(self.cold_ram)
             if self.folding is not None:
                 self.folding.clear(int(b))
         self._prepared = False
@@ -352,6 +357,9 @@ class Cache:
             for b, store in enumerate(other.cold):
                 for i in range(len(store)):
                     other._heat(b, i, i)
+        elif mode == "mag":
+            for b in range(self.batch):
+                other._recall(b)
         other.prepare()
         return other
 

@@ -143,7 +143,7 @@ def cache_from(
         if arrays:
             _need(len(arrays) == 3, "cold storage is not whole")
             folded = (config.depth, config.heads, r, config.head_dim)
-            cache.cold[b] = ColdStore.of(arrays, folded, cache.look.shape[1])
+            cache.cold[b] = ColdStore.of(arrays, folded, cache.look.shape[1], cache.cold_ram)
     kept = [len(store) for store in cache.cold]
     _need(all(max([-1, *hot[b].tolist()]) < kept[b] for b in range(batch)), "a hot block is not there")
     _read_folding(cache, meta, tensors, memory)

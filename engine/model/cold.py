@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.model import odometry
 
 RAM_BYTES = 512 * 2**20
-"""Folded blocks beyond this go to a temporary file, which the system deletes with the process."""
+"""Folded blocks of a batch's worlds beyond this go to temporary files, which the system deletes with the process."""
 SAME = 0.1
 """Views that are closer than this (see `odometry.cost`) count as one: the oldest of them is recalled first.
 
@@ -22,28 +22,56 @@ must not be taken for it.
 """
 
 
+class Rows:
+    """What the copies of a store share: rows that are appended, never changed. A copy reads those before its own end.
+
+    poses (3, room) float64, a row for each number, for recall reads all of them every frame; looks (room, D); blocks:
+    packed bytes, or where they begin in the file. filled: rows that belong to some copy.
+    """
+
+    def __init__(self, room: int, look: int) -> None:
+        self.poses = np.zeros((3, room))
+        self.looks = np.zeros((room, look), np.float32)
+        self.blocks: list[np.ndarray | int] = []
+
+    @property
+    def filled(self) -> int:
+        return len(self.blocks)
+
+    def with_room(self, keep: int) -> Rows:
+        """The first `keep` rows, with room for more."""
+        other = Rows(max(64, keep + keep // 2), self.looks.shape[1])
+        other.poses[:, :keep], other.looks[:keep] = self.poses[:, :keep], self.looks[:keep]
+        other.blocks = self.blocks[:keep]
+        return other
+
+
 class ColdStore:
     """Blocks in order of time: keys and values (layers, heads, R, head_dim) with the pose and look of the last frame.
 
-    A copy shares what is stored: blocks are never changed.
+    A copy shares what is stored, and costs nothing: blocks are never changed, and a copy that goes another way takes
+    its own rows when it does.
     """
 
     def __init__(self, ram_bytes: int = RAM_BYTES) -> None:
         self.ram_bytes, self.bytes, self.disk_bytes = ram_bytes, 0, 0
-        self._blocks: list[np.ndarray | int] = []  # packed bytes, or where they begin in the file
+        self._count = 0
+        self._rows = Rows(0, 0)
         self._shape: tuple[int, ...] = ()
-        self._where = np.zeros((3, 0))  # poses, a row for each number: recall reads all of them every frame
-        self._looks = np.zeros((0, 0), np.float32)
         self._file: IO[bytes] | None = None
-        self._shared = False
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return self._count
 
     @property
     def poses(self) -> np.ndarray:
         """Poses (n, 3) of the blocks."""
-        return self._where[:, : len(self)].T
+        return self._rows.poses[:, : len(self)].T
+
+    @property
+    def looks(self) -> np.ndarray:
+        """What the blocks look like, (n, D), of length 1."""
+        return self._rows.looks[: len(self)]
 
     def append(self, keys: Tensor, values: Tensor, pose: np.ndarray, look: np.ndarray) -> None:
         """Keep a block: keys, values (layers, heads, R, head_dim); pose (3,); look (D,): what it looks like."""
@@ -52,20 +80,19 @@ class ColdStore:
         self._keep(packed, pose, look / max(1e-6, float(np.linalg.norm(look))))
 
     def _keep(self, packed: np.ndarray, pose: np.ndarray, look: np.ndarray) -> None:
-        n = len(self)
-        if self._shared or n == self._where.shape[1]:
-            room = max(64, n + n // 2)
-            self._where = np.concatenate((self._where[:, :n], np.zeros((3, room))), 1)
-            looks = self._looks[:n] if n else np.zeros((0, len(look)), np.float32)
-            self._looks = np.concatenate((looks, np.zeros((room, len(look)), np.float32)))
-            self._shared = False
-        self._where[:, n], self._looks[n] = pose, look
+        n, rows = len(self), self._rows
+        if not n:
+            rows = self._rows = Rows(64, len(look))
+        elif rows.filled != n or n == len(rows.looks):  # another copy has gone on from here, or there is no room
+            rows = self._rows = rows.with_room(n)
+        rows.poses[:, n], rows.looks[n] = pose, look
         if self.bytes + packed.nbytes <= self.ram_bytes:
-            self._blocks.append(packed)
+            rows.blocks.append(packed)
             self.bytes += packed.nbytes
         else:
-            self._blocks.append(self._spilled(packed))
+            rows.blocks.append(self._spilled(packed))
             self.disk_bytes += packed.nbytes
+        self._count += 1
 
     def _spilled(self, packed: np.ndarray) -> int:
         if self._file is None:
@@ -86,7 +113,7 @@ class ColdStore:
         return numbers[0] * factors[0], numbers[1] * factors[1]
 
     def _packed(self, index: int) -> np.ndarray:
-        found = self._blocks[index]
+        found = self._rows.blocks[index]
         if isinstance(found, int):
             assert self._file is not None
             found = np.frombuffer(os.pread(self._file.fileno(), _packed_size(self._shape), found), np.uint8)
@@ -95,17 +122,19 @@ class ColdStore:
     def arrays(self) -> dict[str, np.ndarray]:
         """All blocks, to be kept in a file: blocks uint8 (n, bytes), poses float64 (n, 3), looks float32 (n, D)."""
         blocks = np.stack([self._packed(i) for i in range(len(self))])
-        return {"blocks": blocks, "poses": self.poses.copy(), "looks": self._looks[: len(self)].copy()}
+        return {"blocks": blocks, "poses": self.poses.copy(), "looks": self.looks.copy()}
 
     @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], shape: tuple[int, ...], look: int) -> ColdStore:
+    def of(
+        cls, arrays: dict[str, np.ndarray], shape: tuple[int, ...], look: int, ram_bytes: int = RAM_BYTES
+    ) -> ColdStore:
         """The store whose `arrays` these are, of blocks (layers, heads, R, head_dim). ValueError where they misfit."""
         blocks, poses, looks = (arrays[name] for name in ("blocks", "poses", "looks"))
         n = len(blocks)
         kinds = (blocks.dtype, poses.dtype, looks.dtype) == (np.uint8, np.float64, np.float32)
         if not kinds or (blocks.shape, poses.shape, looks.shape) != ((n, _packed_size(shape)), (n, 3), (n, look)):
             raise ValueError("cold storage: its arrays do not belong together")
-        store = cls()
+        store = cls(ram_bytes)
         for i in range(n):
             store._keep(blocks[i].copy(), poses[i], looks[i])
         store._shape = shape
@@ -123,7 +152,7 @@ class ColdStore:
         if pose is not None:
             costs = odometry.cost(poses, pose)
         else:
-            costs = 1 - self._looks[:n] @ (look / max(1e-6, float(np.linalg.norm(look))))
+            costs = 1 - self.looks @ (look / max(1e-6, float(np.linalg.norm(look))))
         few = min(n, 8 * count)
         order = np.argpartition(costs, few - 1)[:few] if few < n else np.arange(n)
         order = order[np.lexsort((order, np.round(costs[order], 2)))]  # the oldest of equals first
@@ -142,8 +171,6 @@ class ColdStore:
         """A store that can go its own way from here."""
         other = ColdStore.__new__(ColdStore)
         other.__dict__.update(self.__dict__)
-        other._blocks = list(self._blocks)
-        self._shared = other._shared = True
         return other
 
 

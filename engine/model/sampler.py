@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+MAX_STEPS = 64
+"""Passes a frame that a world may ask for."""
+
 
 def denoising_step_list(steps: int, timestep_shift: float = 1.0) -> list[float]:
     """Noise levels at which the generator is asked, from 1 downwards; `steps` of them.

@@ -138,6 +138,7 @@ class ClipSampler:
     """
 
     RETURN, AWAY = 0.35, 16  # cost below which a view is the same one, and frames after which it is an old one
+    ROWS = 256  # views compared at once with all before them
 
     def __init__(
         self, data: Latents, length: int, old: int, far: int, motion: odometry.Motion = (), returns: float = 0.5
@@ -162,9 +163,10 @@ class ClipSampler:
         """Frames of `with_past` whose view was seen before, at least `AWAY` frames ago."""
         seen = np.zeros(len(self.data), bool)
         for a, b in zip(begin, end, strict=True):
-            if b - a > self.AWAY:
-                near = odometry.cost(self.pose[a:b, None], self.pose[None, a:b]) < self.RETURN
-                seen[a:b] = np.tril(near, -self.AWAY).any(1)
+            for i in range(a + self.AWAY, b, self.ROWS):  # an imported session may be one episode of hours
+                j = min(i + self.ROWS, b)
+                near = odometry.cost(self.pose[i:j, None], self.pose[None, a : j - self.AWAY]) < self.RETURN
+                seen[i:j] = np.tril(near, i - a - self.AWAY).any(1)
         return self.with_past[seen[self.with_past]]
 
     def batch(self, size: int, seed: int, step: int, rank: int = 0, length: int | None = None) -> Clip:
@@ -227,7 +229,7 @@ class ClipSampler:
         """
         rng = np.random.default_rng([seed, step, rank, 7])
         count = int(np.random.default_rng([seed, step, 7]).integers(1, most + 1))  # the same on all ranks
-        count = min(count, int((self.left_before - sink).max()) // block)
+        count = min(count, int((self.left_before[self.firsts] - sink).max(initial=0)) // block)
         enough = sink + block * count
         early = self.firsts[self.left_before[self.firsts] >= enough]
         length = min(length or self.length, int(self.left[early].max(initial=self.length)))
@@ -262,9 +264,10 @@ class ClipSampler:
     def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
         """`size` runs of `block` frames from anywhere."""
         rng = np.random.default_rng([seed, step, rank, 11])
-        if not len(self.firsts):
-            raise UserError(f"no episode is {self.length} frames long; collect longer ones")
-        first = rng.choice(self.firsts, size)  # a clip is at least as long as a block
+        firsts = np.flatnonzero(self.left >= block)
+        if not len(firsts):
+            raise UserError(f"no episode is {block} frames long; collect longer ones")
+        first = rng.choice(firsts, size)
         return self._clip(first[:, None] + np.arange(block), first, 0)
 
     def fixed(self, size: int, seed: int) -> Iterator[Clip]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.model.generator import Clip, Generator
-from engine.model.sampler import denoising_step_list
+from engine.model.sampler import MAX_STEPS, denoising_step_list
 from engine.train.codec import psnr
 from engine.train.generator import run as run_stage
 from engine.train.joint import Args as JointArgs
@@ -45,10 +45,11 @@ class DistillStage(JointStage):
 
     name = "distill"
     args: Args
+    RANGES = JointStage.RANGES | {"teacher_steps": (1, MAX_STEPS)}
 
     def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
-        if self.args.teacher_steps % self.args.play_steps or self.args.play_steps < 1:
-            raise UserError("--teacher-steps must be a multiple of --play-steps, 1 or more")
+        if self.args.teacher_steps % self.args.play_steps:
+            raise UserError("--teacher-steps must be a multiple of --play-steps")
         self.memory_own = self._new_memory(generator)
         self.teacher = copy.deepcopy(generator).requires_grad_(False)
         return {"generator": dict(generator.named_parameters())}

@@ -7,7 +7,7 @@ the steps they are the generator's own drawings instead of real ones.
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -20,7 +20,7 @@ from engine.errors import UserError
 from engine.loading import load_codec, load_generator
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
-from engine.model.sampler import denoising_step_list, mix, sample
+from engine.model.sampler import MAX_STEPS, denoising_step_list, mix, sample
 from engine.train.codec import codec_config, pick_preset, psnr
 from engine.train.dataset import ClipSampler, check_data, load_latents
 from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
@@ -35,9 +35,9 @@ class Args(Common):
     preset: str = ""
     """Size; the world's own by default."""
     codec: Path | None = None
-    """Checkpoint whose codec is used: by default the run's own, else the world's."""
+    """Checkpoint whose codec is used: by default the run's own, else that of --init, else the world's."""
     init: Path | None = None
-    """Checkpoint whose generator a new run begins with; random weights by default. Use its codec too: --codec."""
+    """Checkpoint whose generator a new run begins with; random weights by default."""
     old: int = 6
     """Old frames, from anywhere in the past, that a clip may see before its consecutive ones."""
     returns: float = 0.5
@@ -71,13 +71,28 @@ class TwoStreams(nn.Module):
 
 
 class GeneratorStage:
-    """Muon on the blocks' matrices (Jordan et al. 2024), AdamW on the rest, and a running mean of the weights."""
+    """Muon on the blocks' matrices (Jordan et al. 2024), AdamW on the rest, and a running mean of the weights.
+
+    RANGES: what the stage's own options may be, least and most.
+    """
 
     name = "generator"
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "old": (0, 64),
+        "returns": (0, 1),
+        "context_noise": (0, 1),
+        "own_frames": (0, 1),
+        "play_steps": (1, MAX_STEPS),
+        "ema": (0, 1),
+    }
 
     def __init__(
         self, args: Args, config: WorldConfig, device: torch.device, dtype: torch.dtype, processes: int = 1
     ) -> None:
+        for option, (least, most) in self.RANGES.items():
+            if not least <= getattr(args, option) <= most:
+                dashed = option.replace("_", "-")
+                raise UserError(f"--{dashed} must be from {least} to {most}, not {getattr(args, option)}")
         self.args, self.config, self.device, self.dtype, self.processes = args, config, device, dtype, processes
         self.preset = pick_preset(config, args.preset)
         self.codec, self.codec_checkpoint = self._codec()
@@ -137,9 +152,11 @@ class GeneratorStage:
         return list(checkpoint.read_config(self.args.init).get("notes", {}).get("stages", []))
 
     def _codec(self) -> tuple[Codec, dict[str, Any]]:
-        own = self.args.run / checkpoint.CONFIG
-        folder = self.args.codec or (self.args.run if own.exists() else self.config.checkpoint_path)
+        own, init = self.args.run / checkpoint.CONFIG, self.args.init
+        folder = self.args.codec or (self.args.run if own.exists() else init or self.config.checkpoint_path)
         codec, found = load_codec(Path(folder))
+        if init is not None and codec_tag(codec) != codec_tag(load_codec(init)[0]):
+            raise UserError(f"--init {init} belongs to another codec than that of {folder}; give its own: --codec")
         if codec.config != (expected := codec_config(self.preset)):
             raise UserError(f"{folder}: its codec is {codec.config}; preset {self.preset.name} needs {expected}")
         return codec, found

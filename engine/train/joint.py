@@ -52,6 +52,7 @@ class JointStage(MemoryStage):
 
     name = "joint"
     args: Args
+    RANGES = MemoryStage.RANGES | {"blocks": (1, 64), "folded_share": (0, 1), "rollouts": (0, 1), "stretches": (1, 64)}
 
     def modules(self, generator: Generator) -> dict[str, dict[str, nn.Parameter]]:
         memory = self._new_memory(generator)

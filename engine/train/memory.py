@@ -7,7 +7,7 @@ it again from noise, seeing nothing but the fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from engine.loading import fits
 from engine.model.generator import Generator
 from engine.model.memory import Memory, MemoryConfig, new_delta, with_delta
 from engine.model.sampler import denoising_step_list, mix, sample
-from engine.train.codec import psnr
+from engine.train.codec import pick_preset, psnr
 from engine.train.dataset import read_shard, shard_paths
 from engine.train.generator import Args as GeneratorArgs
 from engine.train.generator import GeneratorStage, noise_levels
@@ -41,16 +41,21 @@ class Args(GeneratorArgs):
     """Tokens kept of a block with --readout registers, R."""
     rank: int = 0
     """Rank of the memory model's difference to the generator; 0 for weights of its own."""
-    budget: int = 96
-    """Tokens of folded memory attended to in play, by default."""
+    budget: int | None = None
+    """Tokens of folded memory attended to in play, by default; without it as many as 8 folds have."""
 
 
-def memory_config(args: Args) -> MemoryConfig:
-    """Shape of the memory that the options ask for. UserError where they make no sense."""
+def memory_config(args: Args, frame: int) -> MemoryConfig:
+    """Shape of the memory that the options ask for, where a frame has so many tokens. UserError for nonsense."""
+    fold = args.registers or frame
+    budget = 8 * fold if args.budget is None else args.budget
     try:
-        return MemoryConfig(args.block, args.readout, args.registers, args.rank, args.budget)
+        found = MemoryConfig(args.block, args.readout, args.registers, args.rank, budget)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if budget < fold:
+        raise UserError(f"--budget {budget} is smaller than one fold, which has {fold} tokens")
+    return found
 
 
 class MemoryWeights(nn.Module):
@@ -92,9 +97,10 @@ class MemoryStage(GeneratorStage):
     """Trains the memory model alone; the generator stays as it is."""
 
     name = "memory"
+    args: Args
 
     def __init__(self, args: Args, config: WorldConfig, *rest: Any) -> None:
-        self.memory_config = memory_config(args)
+        self.memory_config = memory_config(args, pick_preset(config, args.preset).tokens)
         if args.init is None and not (args.run / self.name / checkpoint.CONFIG).exists():
             args.init = config.checkpoint_path
         super().__init__(args, config, *rest)
@@ -112,6 +118,8 @@ class MemoryStage(GeneratorStage):
         if self.args.init is not None:
             config, tensors = checkpoint.load(self.args.init)
             if "memory" in tensors:
+                if self.args.budget is None:
+                    self.memory_config = replace(self.memory_config, budget=config["memory"]["budget"])
                 if config["memory"] != asdict(self.memory_config):
                     raise UserError(f"--init {self.args.init}: its memory is {config['memory']}; ask for the same")
                 fits(own, tensors["memory"], f"--init {self.args.init}: memory")
@@ -149,14 +157,10 @@ class MemoryStage(GeneratorStage):
         """PSNR of blocks drawn from their folds alone (4 passes), against real frames, beside the codec's ceiling."""
         from engine.train.pictures import save_grid
 
-        t = self.memory_config.block
-        shard = read_shard(shard_paths(self.args.data, "validation")[0], ("frames", "actions", "episode"))
-        starts = torch.arange(20, len(shard["frames"]) - t, max(t, len(shard["frames"]) // 64))
-        whole = shard["episode"][starts] == shard["episode"][starts + t - 1]
-        index = starts[whole][:, None] + torch.arange(t)
-        real = shard["frames"][index.flatten()]
-        z = torch.cat([self.codec.encode(part.to(self.device)) for part in real.split(256)]).unflatten(0, index.shape)
-        actions = shard["actions"][index].float().to(self.device)
+        real, actions = self._blocks(64)
+        shape = real.shape[:2]
+        real, actions = real.flatten(0, 1), actions.float().to(self.device)
+        z = torch.cat([self.codec.encode(part.to(self.device)) for part in real.split(256)]).unflatten(0, shape)
         pose = self._block_pose(actions)
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(3)).to(self.device)
 
@@ -167,9 +171,29 @@ class MemoryStage(GeneratorStage):
 
         drawn = self.codec.decode(sample(predict, noise, denoising_step_list(4)).flatten(0, 1)).cpu()
         ceiling = self.codec.decode(z.flatten(0, 1)).cpu()
-        rows = [list(x.unflatten(0, index.shape)[i]) for i in range(6) for x in (real, drawn)]
-        save_grid(folder / "unfolded.png", rows, ["real", "from its fold"] * 6)
+        shown = min(6, len(z))
+        rows = [list(x.unflatten(0, shape)[i]) for i in range(shown) for x in (real, drawn)]
+        save_grid(folder / "unfolded.png", rows, ["real", "from its fold"] * shown)
         return {"block_psnr": psnr(real, drawn), "codec_psnr": psnr(real, ceiling)}
+
+    def _blocks(self, most: int) -> tuple[Tensor, Tensor]:
+        """Held-out blocks that lie in one episode: frames uint8 (M, T, H, W, 3), actions (M, T, A); `most` or fewer."""
+        t = self.memory_config.block
+        frames: list[Tensor] = []
+        actions: list[Tensor] = []
+        for path in shard_paths(self.args.data, "validation"):
+            shard = read_shard(path, ("frames", "actions", "episode"))
+            starts = torch.arange(0, len(shard["frames"]) - t + 1, max(t, len(shard["frames"]) // most))
+            whole = shard["episode"][starts] == shard["episode"][starts + t - 1]
+            index = starts[whole][:most, None] + torch.arange(t)
+            frames.append(shard["frames"][index])
+            actions.append(shard["actions"][index])
+            most -= len(index)
+            if not most:
+                break
+        if not any(map(len, frames)):
+            raise UserError(f"{self.args.data}: no held-out episode is {t} frames long; collect longer ones")
+        return torch.cat(frames), torch.cat(actions)
 
     def _block_pose(self, actions: Tensor) -> Tensor:
         """Poses of blocks (M, T) from their actions, the first frame at the origin."""

@@ -35,6 +35,13 @@ def test_another_place_or_heading_is_no_return() -> None:
     assert meter.see(None, picture(1), 42) is None and meter.last is None
 
 
+def test_a_place_between_two_cells_is_found_whichever_way_its_coordinates_round() -> None:
+    for x, back in ((0.49999999999999994, 0.5000000000000284), (0.9, 1.1), (-0.5, -0.49)):
+        meter = RevisitMeter()
+        meter.see((x, x, math.radians(7.49)), picture(1), 0)
+        assert meter.see((back, back, math.radians(7.51)), picture(1), 40) is not None
+
+
 def test_going_back_in_time_forgets_what_came_later() -> None:
     meter = RevisitMeter()
     meter.see((0.0, 0.0, 0.0), picture(1), 0)

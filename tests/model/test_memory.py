@@ -214,6 +214,7 @@ def test_switching_modes_keeps_folds_and_forgets_only_what_the_window_lost() -> 
     assert (window.used == CONFIG.sink + CONFIG.window).all() and len(window.cold[0]) == len(mag.cold[0])
     back = window.converted("mag")
     assert len(back.cold[0]) == len(mag.cold[0])
+    assert (back.hot >= 0).all()  # the very next frame sees its memory
     player.cache = back
     player.run(20)
     assert len(player.cache.cold[0]) > len(mag.cold[0])
@@ -236,6 +237,8 @@ def test_a_budget_below_one_block_and_a_missing_memory_are_refused() -> None:
     shape = MemoryConfig()
     with pytest.raises(ValueError, match="budget of 5 tokens is smaller than one folded block, 6"):
         Cache(CONFIG, 1, "mag", CPU, torch.float32, shape, budget=5)
+    with pytest.raises(ValueError, match="smaller than one folded block"):
+        Cache(CONFIG, 1, "window", CPU, torch.float32, shape, budget=5)  # M would switch to mag
     with pytest.raises(ValueError, match="needs a checkpoint with a memory model"):
         Cache(CONFIG, 1, "mag", CPU, torch.float32)
     for bad in ({"block": 0}, {"readout": "all"}, {"registers": 3}, {"readout": "registers"}, {"rank": -1}):
@@ -255,6 +258,20 @@ def test_cold_blocks_come_back_from_ram_and_from_disk() -> None:
     for i, block in enumerate(blocks):
         for stored, real in zip(store.load(i), block, strict=True):
             assert (stored - real).abs().max() <= real.abs().max() / 250
+
+
+def test_copies_of_a_store_share_its_rows_until_they_part() -> None:
+    store, block = ColdStore(), torch.ones(1, 1, 2, 16)
+    moments = []
+    for i in range(60):  # a game keeps a moment every few frames
+        store.append(block, block, np.array([i, 0.0, 0.0]), np.ones(2))
+        moments.append(store.copy())
+    assert all(kept._rows is store._rows for kept in moments)
+    assert [len(kept) for kept in moments] == list(range(1, 61)) and len(moments[9].poses) == 10
+    back = moments[9]
+    back.append(3 * block, block, np.array([-1.0, 0.0, 0.0]), np.ones(2))
+    assert back._rows is not store._rows and back.poses[10, 0] == -1 and store.poses[10, 0] == 10
+    assert back.nearest(1, np.array([-1.0, 0.0, 0.0]), np.ones(2)) == [10]
 
 
 def test_copies_of_a_store_go_their_own_ways() -> None:

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("vizdoom")
 
-from engine import checkpoint
+from engine import checkpoint, ship
 from engine.config import load_world
 from engine.errors import UserError
 from engine.loading import open_world
@@ -142,20 +142,55 @@ def test_a_low_rank_memory_and_registers_are_stored_small_and_play(
 
 
 def test_what_makes_no_sense_is_one_line(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
-    for options, message in (
-        ({"block": 0}, "block must be from 1 to 64"),
-        ({"block": 14}, "--block must be at most 13"),
-        ({"readout": "mean"}, "readout must be one of last-frame, registers"),
-        ({"registers": 3}, "makes no sense"),
-    ):
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("memory", {"block": 0}, "block must be from 1 to 64"),
+        ("memory", {"block": 14}, "--block must be at most 13"),
+        ("memory", {"readout": "mean"}, "readout must be one of last-frame, registers"),
+        ("memory", {"registers": 3}, "makes no sense"),
+        ("memory", {"budget": 5}, "--budget 5 is smaller than one fold, which has 12 tokens"),
+        ("memory", {"old": -1}, "--old must be from 0 to 64"),
+        ("memory", {"play_steps": 0}, "--play-steps must be from 1 to 64"),
+        ("joint", {"blocks": 0}, "--blocks must be from 1"),
+        ("joint", {"rollouts": 1.5}, "--rollouts must be from 0 to 1"),
+        ("distill", {"stretches": 0}, "--stretches must be from 1"),
+        ("distill", {"teacher_steps": 0}, "--teacher-steps must be from 1"),
+        ("distill", {"play_steps": 3}, "--teacher-steps must be a multiple"),
+    ]
+    for name, options, message in wrong:
         with pytest.raises(UserError, match=message):
-            memory_stage.run(args("memory", data, tmp_path / "run", trained["generator"], **options))
+            STAGES[name].run(args(name, data, tmp_path / "run", trained["generator"], **options))
     with pytest.raises(UserError, match="ask for the same"):
         joint.run(args("joint", data, tmp_path / "other", trained["memory"], block=4))
     with pytest.raises(UserError, match="smaller than one folded block"):
         open_world(load_world(WORLD), checkpoint=trained["joint"], threads=1, memory_budget=5)
     with pytest.raises(UserError, match="needs a checkpoint with a memory model"):
         open_world(load_world(WORLD), checkpoint=trained["generator"], threads=1, memory="mag")
+
+
+def test_weights_are_trained_on_with_their_own_codec(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
+    options = args("joint", data, tmp_path / "run", trained["memory"])
+    options.codec = None  # that of --init, not the world's
+    joint.run(options)
+    mine, theirs = (checkpoint.load(folder)[1]["codec"] for folder in (tmp_path / "run", trained["codec"]))
+    assert torch.equal(mine["basis"], theirs["basis"])
+    options = args("joint", data, tmp_path / "other", trained["memory"])
+    options.codec = load_world(WORLD).checkpoint_path
+    with pytest.raises(UserError, match="belongs to another codec"):
+        joint.run(options)
+
+
+def test_held_out_blocks_come_from_shards_of_any_length(trained: dict[str, Path], tmp_path: Path) -> None:
+    collect.run(collect.Args(WORLD, 300, tmp_path / "data", episode_length=5, frames_per_shard=100))
+    memory_stage.run(args("memory", tmp_path / "data", tmp_path / "run", trained["generator"], steps=1))
+    with pytest.raises(UserError, match="no episode is 6 frames long"):
+        memory_stage.run(args("memory", tmp_path / "data", tmp_path / "six", trained["generator"], steps=1, block=6))
+
+
+def test_a_folder_of_training_state_is_not_shipped(trained: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a checkpoint with codec and generator"):
+        ship.run(ship.Args(trained["joint"] / "joint", tmp_path / "shipped"))
+    ship.run(ship.Args(trained["joint"], tmp_path / "shipped"))
+    assert open_world(load_world(WORLD), checkpoint=tmp_path / "shipped", threads=1).mode == "mag"
 
 
 def test_clips_that_begin_with_a_return_have_an_old_frame_of_the_same_view() -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("vizdoom")
 from engine.config import load_world, project_root
 from engine.errors import UserError
 from engine.loading import load_codec, open_world
+from engine.model import odometry
 from engine.train import codec as codec_stage
 from engine.train import collect
 from engine.train import generator as generator_stage
@@ -168,6 +169,29 @@ def test_an_episode_shorter_than_a_clip_is_shown_to_its_end_after_its_first_fram
         short.blocks(2, 3, 0, 0)
     with pytest.raises(UserError, match="no episode is two frames long"):
         ClipSampler(Latents(number[:2].half()[:, None, None], actions[:2], np.array([0, 1, 2])), 5, 3, 9)
+
+
+def test_returns_are_those_that_comparing_all_views_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, motion = np.random.default_rng(0), ((1.0, 0.0, 0.0), (0.0, 0.0, 45.0))
+    actions = torch.from_numpy(random.integers(0, 2, (150, 2), dtype=np.uint8))
+    data = Latents(torch.zeros(150, 1, 1), actions, np.array([0, 90, 150]))
+    monkeypatch.setattr(ClipSampler, "ROWS", 7)
+    sampler = ClipSampler(data, 5, 2, 20, motion)
+    expected = [
+        i
+        for i in sampler.with_past
+        for a in [0 if i < 90 else 90]
+        if any(odometry.cost(sampler.pose[i], sampler.pose[j]) < 0.35 for j in range(a, i - 15))
+    ]
+    assert sampler.returns.tolist() == expected and 10 < len(expected) < 130
+
+
+def test_episodes_just_long_enough_for_few_blocks_give_clips_with_few_blocks() -> None:
+    data = Latents(torch.zeros(60, 1, 1), torch.zeros(60, 2, dtype=torch.uint8), np.array([0, 20, 40, 60]))
+    sampler = ClipSampler(data, 13, 2, 32)
+    for step in range(60):
+        clip, blocks = sampler.with_blocks(2, 0, step, 8, 3, 2)
+        assert clip.latents.shape[1] == 15 and 1 <= blocks.position.shape[1] <= 2
 
 
 def test_learning_rate_warms_up_stays_and_cools_down() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.model import odometry
 
-RAM_BYTES = 512 * 2**20
+RAM_BYTES = 384 * 2**20
 """Folded blocks of a batch's worlds beyond this go to temporary files, which the system deletes with the process."""
 SAME = 0.1
 """Views that are closer than this (see `odometry.cost`) count as one: the oldest of them is recalled first.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.session_info import MAX_FRAMES, SessionInfo, read_info
+from engine.session_info import MAX_FRAMES, MAX_SWITCHES, SessionInfo, read_info
 from engine.session_store import (
     LOG,
     MAX_CHUNK_BYTES,
@@ -50,7 +50,8 @@ class Session:
     """A session that was recorded, or is just being recorded; use `open_session`.
 
     first: the last frame that is shared with the parent, 0 without one. last: the last frame. The log decides which
-    frames there are; after a crash the latents of the last second may be missing.
+    frames there are; after a crash the latents of the last second may be missing. Pictures that a crash took cannot be
+    drawn anew: `last` is then the last frame whose picture is stored.
     """
 
     def __init__(self, folder: Path, info: SessionInfo, log: _Log, parent: Session | None) -> None:
@@ -60,6 +61,10 @@ class Session:
         self.changes, self.checks, self.ended, self.results = log.changes, log.checks, log.ended, log.results
         self._actions = log.actions
         self._chunk = functools.lru_cache(maxsize=4)(self._read_chunk)
+        if info.source == "frames" and not log.ended and self.last > self.first:
+            newest = self.first + 1 + (self.last - self.first - 1) // info.chunk * info.chunk
+            chunk = self._chunk(newest)
+            self.last = min(self.last, newest - 1 + (len(chunk) if chunk is not None else 0))
 
     def owner(self, frame: int) -> Session:
         """The session in this one's line of ancestors whose log holds `frame`, 0 to last."""
@@ -244,7 +249,7 @@ def _action(value: Any, buttons: int, where: str) -> bytes:
 def _extras(entry: Mapping[str, Any], frame: int, log: _Log, where: str) -> None:
     """Note what a line says beside the action."""
     modes, steps = entry.get("memory", []), entry.get("steps", 0)
-    if not isinstance(modes, list) or len(modes) > 64 or not all(isinstance(mode, str) for mode in modes):
+    if not isinstance(modes, list) or len(modes) > MAX_SWITCHES or not all(isinstance(mode, str) for mode in modes):
         raise UserError(f"{where}: memory is a list of names")
     if type(steps) is not int or not 0 <= steps <= 64:
         raise UserError(f"{where}: steps is a number from 1 to 64")

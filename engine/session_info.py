@@ -19,6 +19,7 @@ from engine.session_store import INFO, is_folder_name, read_json
 
 FORMAT = "loci-session-1"
 MAX_FRAMES = 10_000_000
+MAX_SWITCHES = 64  # memory modes that may be set before one frame
 CHUNK_BYTES = 2**20  # what a file of latents or pictures grows to at most; it is written anew every half second
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import queue
 import threading
@@ -70,7 +71,13 @@ class SessionRecorder:
         if wait:
             self._made.wait()
             if self.error is not None:
+                self.end()
                 raise UserError(self.error)
+
+    @property
+    def made(self) -> bool:
+        """Whether the session's folder is there."""
+        return self._writer is not None
 
     def wants_state(self, frame: int) -> bool:
         """Whether a snapshot after `frame` should be given along, as a keyframe."""
@@ -92,7 +99,8 @@ class SessionRecorder:
         """End the session; what is waiting is still written, by the thread."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            with contextlib.suppress(queue.Full):  # then the thread ends when it has written what waits
+                self._queue.put_nowait(None)
 
     def close(self, timeout: float | None = 60.0) -> None:
         """End the session, and wait until it is written and its video made. Calling it again does nothing.
@@ -130,6 +138,9 @@ class SessionRecorder:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "no space left on the disk" if full else error.strerror or str(error)
             self._tell(f"{self.folder}: {why}; the recording ends here")
+        except Exception as error:  # a frame of another size, say: nobody else would tell of it
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self._tell(f"{self.folder}: {why}; the recording ends here")
         finally:
             self._made.set()
             self._written.set()
@@ -149,8 +160,10 @@ class SessionRecorder:
         try:
             drawn = self._queue.get(timeout=max(0.0, writer.due - time.monotonic()))
         except queue.Empty:
-            writer.flush()
-            return True
+            if not self._closed or not self._queue.empty():
+                writer.flush()
+                return True
+            drawn = None
         if drawn is None:
             writer.end()
             return False

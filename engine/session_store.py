@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def keyframe_name(frame: int) -> str:
 def is_folder_name(name: str) -> bool:
     """Whether this is the name of a folder and not a path: no separators, no `..`, no leading dot."""
     return _FOLDER.fullmatch(name) is not None
+
+
+def free_name(folder: Path, taken: Collection[Path]) -> Path:
+    """The folder itself while none is taken, and then the first of FOLDER-2, FOLDER-3, ... that is not there."""
+    if not taken:
+        return folder
+    others = (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))
+    return next(path for path in others if path not in taken and not path.exists())
 
 
 def open_plain(folder: Path, name: str, limit: int) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.session import CHECK_EVERY
-from engine.session_info import SessionInfo
+from engine.session_info import MAX_SWITCHES, SessionInfo
 from engine.session_store import INFO, LOG, MAX_KEYFRAME_BYTES, START, VIDEO, chunk_name, keyframe_name, write_tensors
 from engine.video import VideoWriter
 
@@ -93,6 +93,7 @@ class SessionWriter:
 
     def write(self, drawn: Drawn) -> None:
         """Write a frame's line, and keep its latents until the next flush."""
+        assert len(drawn.memory) <= MAX_SWITCHES, "no reader takes so many modes before one frame"
         self.frame += 1
         entry: dict[str, Any] = {"type": "frame_input", "frame": self.frame, "action": drawn.action.tolist()}
         entry["ms"] = round(1000 * (time.monotonic() - self._began))
@@ -141,7 +142,7 @@ class SessionWriter:
             return None
         try:
             self._video.close()
-        except UserError:
+        except Exception:  # whatever ails the encoder
             return None  # a by-product: `replay --out` makes it anew
         return self._video.path if self._video.saved else None
 

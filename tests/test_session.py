@@ -234,3 +234,166 @@ def test_a_video_that_takes_too_long_is_left_out(tmp_path: Path, monkeypatch: py
     assert not [path.name for path in (tmp_path / "walk").iterdir() if "video" in path.name]
     session = open_session(tmp_path / "walk")
     assert session.ended and session.last == 100
+
+
+@pytest.mark.timeout(60)
+def test_any_error_of_the_writer_is_told_and_closing_never_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, messages = make_world(), list[str]()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk",
+        info_for(world),
+        start=(start[0], np.zeros((1, 3), np.uint8)),
+        fail=messages.append,
+        video=False,
+    )
+    recorder._queue.maxsize = 4
+
+    def fail(self: SessionWriter, drawn: Any) -> None:
+        raise RuntimeError("stack expects each tensor\nto be equal size")
+
+    monkeypatch.setattr(SessionWriter, "write", fail)
+    play_into(recorder, world, moves(10))
+    recorder.close()
+    assert len(messages) == 1 and not recorder._thread.is_alive()
+    assert "RuntimeError: stack expects each tensor to be equal size; the recording ends here" in messages[0]
+
+
+@pytest.mark.timeout(60)
+def test_ending_while_the_disk_hangs_returns_at_once_and_what_waits_is_still_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, world = threading.Event(), make_world()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk", info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=False
+    )
+    write, taken = SessionWriter.write, threading.Event()
+
+    def hang(self: SessionWriter, drawn: Any) -> None:
+        taken.set()
+        gate.wait(30)
+        write(self, drawn)
+
+    monkeypatch.setattr(SessionWriter, "write", hang)
+    recorder._queue.maxsize = 8
+    play_into(recorder, world, moves(1))
+    assert taken.wait(10)
+    play_into(recorder, world, moves(8))  # the queue is full
+    began = time.perf_counter()
+    recorder.close(timeout=0.1)
+    assert time.perf_counter() - began < 5 and recorder._thread.is_alive()
+    gate.set()
+    recorder.close()
+    session = open_session(tmp_path / "walk")
+    assert recorder.error is None and session.last == 9 and session.ended
+
+
+@pytest.mark.timeout(60)
+def test_any_error_of_the_writer_is_told_and_closing_never_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, messages = make_world(), list[str]()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk",
+        info_for(world),
+        start=(start[0], np.zeros((1, 3), np.uint8)),
+        fail=messages.append,
+        video=False,
+    )
+    recorder._queue.maxsize = 4
+
+    def fail(self: SessionWriter, drawn: Any) -> None:
+        raise RuntimeError("stack expects each tensor\nto be equal size")
+
+    monkeypatch.setattr(SessionWriter, "write", fail)
+    play_into(recorder, world, moves(10))
+    recorder.close()
+    assert len(messages) == 1 and not recorder._thread.is_alive()
+    assert "RuntimeError: stack expects each tensor to be equal size; the recording ends here" in messages[0]
+
+
+@pytest.mark.timeout(60)
+def test_ending_while_the_disk_hangs_returns_at_once_and_what_waits_is_still_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, world = threading.Event(), make_world()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk", info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=False
+    )
+    write, taken = SessionWriter.write, threading.Event()
+    monkeypatch.setattr(
+        SessionWriter, "write", lambda self, drawn: (taken.set(), gate.wait(30), write(self, drawn)) and None
+    )
+    recorder._queue.maxsize = 8
+    play_into(recorder, world, moves(1))
+    assert taken.wait(10)
+    play_into(recorder, world, moves(8))  # the queue is full
+    began = time.perf_counter()
+    recorder.close(timeout=0.1)
+    assert time.perf_counter() - began < 5 and recorder._thread.is_alive()
+    gate.set()
+    recorder.close()
+    session = open_session(tmp_path / "walk")
+    assert recorder.error is None and session.last == 9 and session.ended
+
+
+@pytest.mark.timeout(60)
+def test_any_error_of_the_writer_is_told_and_closing_never_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, messages = make_world(), list[str]()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk",
+        info_for(world),
+        start=(start[0], np.zeros((1, 3), np.uint8)),
+        fail=messages.append,
+        video=False,
+    )
+    recorder._queue.maxsize = 4
+
+    def fail(self: SessionWriter, drawn: Any) -> None:
+        raise RuntimeError("stack expects each tensor\nto be equal size")
+
+    monkeypatch.setattr(SessionWriter, "write", fail)
+    play_into(recorder, world, moves(10))
+    recorder.close()
+    assert len(messages) == 1 and not recorder._thread.is_alive()
+    assert "RuntimeError: stack expects each tensor to be equal size; the recording ends here" in messages[0]
+
+
+@pytest.mark.timeout(60)
+def test_ending_while_the_disk_hangs_returns_at_once_and_what_waits_is_still_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, world = threading.Event(), make_world()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(
+        tmp_path / "walk", info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=False
+    )
+    write, taken = SessionWriter.write, threading.Event()
+    monkeypatch.setattr(
+        SessionWriter, "write", lambda self, drawn: (taken.set(), gate.wait(30), write(self, drawn)) and None
+    )
+    recorder._queue.maxsize = 8
+    play_into(recorder, world, moves(1))
+    assert taken.wait(10)
+    play_into(recorder, world, moves(8))  # the queue is full
+    began = time.perf_counter()
+    recorder.close(timeout=0.1)
+    assert time.perf_counter() - began < 5 and recorder._thread.is_alive()
+    gate.set()
+    recorder.close()
+    session = open_session(tmp_path / "walk")
+    assert recorder.error is None and session.last == 9 and session.ended

@@ -11,6 +11,7 @@ import numpy as np
 from engine.errors import UserError
 from engine.session_info import info_of_source
 from engine.session_record import SessionRecorder
+from engine.session_store import free_name
 from engine.session_writer import Drawn
 
 
@@ -19,7 +20,7 @@ class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
 
     The environment's observation, or else what its `render` gives, must be a picture uint8 (H, W, 3). Its action
     space is MultiBinary, one for each button, or Discrete, of which action n is button n. What cannot be written ends
-    the recording, never the environment: see `failed`.
+    the recording, never the environment: see `failed`. Of the further folders, those that are there are skipped.
 
     Args:
         env: the environment.
@@ -33,7 +34,6 @@ class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
     ) -> None:
         super().__init__(env)
         self.failed: str | None = None
-        self.sessions: list[Path] = []
         space = env.action_space
         if isinstance(space, gym.spaces.MultiBinary) and len(space.shape) == 1:
             count = int(space.shape[0])
@@ -48,37 +48,35 @@ class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
             raise UserError(f"{len(buttons)} buttons were named, the environment has {count} actions")
         self._folder, self._buttons, self._video = Path(folder), buttons, video
         self._recorder: SessionRecorder | None = None
+        self._all: list[SessionRecorder] = []
+
+    @property
+    def sessions(self) -> list[Path]:
+        """Folders of the sessions so far."""
+        return [recorder.folder for recorder in self._all if recorder.made]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and begin a new session."""
         self._end()
         seen, info = self.env.reset(seed=seed, options=options)
-        frame = self._picture(seen)
         if self.failed is None:
-            name = self.env.spec.id.replace("/", "-") if self.env.spec else type(self.env.unwrapped).__name__
-            rate = float(self.env.metadata.get("render_fps") or 30)
-            described = info_of_source(
-                name, self._buttons, *frame.shape[:2], frame_rate=rate, seed=abs(int(seed or 0)) % 2**63
-            )
-            count = len(self.sessions) + 1
-            folder = self._folder if count == 1 else self._folder.with_name(f"{self._folder.name}-{count}")
-            start = (frame[None], np.zeros((1, len(self._buttons)), np.uint8))
-            self._recorder = SessionRecorder(
-                folder, described, start=start, fail=self._fail, video=self._video, wait=count == 1
-            )
-            self.sessions.append(folder)
+            try:
+                self._begin(seen, seed)
+            except Exception as error:
+                if not self._all:
+                    raise  # nothing at all can be recorded
+                self._fail(str(error) or repr(error))
         return seen, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and record it."""
         seen, reward, terminated, truncated, info = self.env.step(action)
-        if self._recorder is not None:
-            if isinstance(self.env.action_space, gym.spaces.Discrete):
-                pressed = np.eye(len(self._buttons), dtype=np.uint8)[int(action)]
-            else:
-                pressed = np.array(action, np.uint8)
-            result = (float(reward), bool(terminated), bool(truncated))
-            self._recorder.add(Drawn(pressed, self._picture(seen), result=result))
+        if self._recorder is not None and self.failed is None:
+            try:
+                self._add(self._recorder, seen, action, (float(reward), bool(terminated), bool(truncated)))
+            except Exception as error:
+                self._fail(str(error) or repr(error))
+                self._recorder.end()
         return seen, reward, terminated, truncated, info
 
     def close(self) -> None:
@@ -86,13 +84,38 @@ class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
         self._end()
         super().close()
 
+    def _begin(self, seen: Any, seed: int | None) -> None:
+        frame = self._picture(seen)
+        name = self.env.spec.id.replace("/", "-") if self.env.spec else type(self.env.unwrapped).__name__
+        rate = float(self.env.metadata.get("render_fps") or 30)
+        described = info_of_source(
+            name, self._buttons, *frame.shape[:2], frame_rate=rate, seed=abs(int(seed or 0)) % 2**63
+        )
+        folder = free_name(self._folder, [recorder.folder for recorder in self._all])
+        start = (frame[None], np.zeros((1, len(self._buttons)), np.uint8))
+        self._recorder = SessionRecorder(
+            folder, described, start=start, fail=self._fail, video=self._video, wait=not self._all
+        )
+        self._all.append(self._recorder)
+
+    def _add(self, recorder: SessionRecorder, seen: Any, action: Any, result: tuple[float, bool, bool]) -> None:
+        frame, expected = self._picture(seen), (recorder.info.height, recorder.info.width, 3)
+        if frame.shape != expected:
+            raise UserError(f"{recorder.folder}: the pictures were {expected}, this one is {frame.shape}")
+        if isinstance(self.env.action_space, gym.spaces.Discrete):
+            pressed = np.eye(len(self._buttons), dtype=np.uint8)[int(action)]
+        else:
+            pressed = np.array(action, np.uint8)
+        recorder.add(Drawn(pressed, frame, result=result))
+
     def _end(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.close()
 
     def _fail(self, message: str) -> None:
-        self.failed = message
+        if self.failed is None:
+            self.failed = message
 
     def _picture(self, seen: Any) -> np.ndarray:
         frame = seen if isinstance(seen, np.ndarray) and seen.ndim == 3 else self.env.render()

@@ -51,6 +51,7 @@ class Log(Protocol):
     def wants_state(self) -> bool: ...
     def drawn(self, game: Game, action: np.ndarray, state: Any) -> None: ...
     def switched(self, mode: str) -> None: ...
+    def may_switch(self) -> bool: ...
     def mark(self) -> Any: ...
     def went_back(self, mark: Any, snapshot: Any) -> None: ...
 
@@ -60,7 +61,10 @@ class _Moment:
     snapshot: Any
     frame: np.ndarray
     index: int
-    mark: Any = None  # where the log was then
+    start: str
+    seed: int
+    origin: Origin | None
+    mark: Any  # where the log was then
 
 
 @dataclass(frozen=True)
@@ -181,13 +185,16 @@ class Game:
 
     def set_mode(self, mode: str) -> None:
         """Switch the memory mode, one of the world's; moments to go back to are then continued in it, too."""
+        if self.log is not None and not self.log.may_switch():
+            raise UserError("so many switches of the memory cannot be recorded; play a frame first")
         self.world.set_mode(mode)
         if self.log is not None:
             self.log.switched(mode)
 
     def _now(self, snapshot: Any = None) -> _Moment:
         mark = self.log.mark() if self.log is not None else None
-        return _Moment(self.world.snapshot() if snapshot is None else snapshot, self.frame, self.index, mark)
+        snapshot = self.world.snapshot() if snapshot is None else snapshot
+        return _Moment(snapshot, self.frame, self.index, self.start, self.seed, self.origin, mark)
 
     def _slots(self) -> int:
         """How many moments may be kept; none where copying a large memory so often would make the game stutter."""
@@ -208,9 +215,10 @@ class Game:
         self.world.restore(moment.snapshot)  # with the mode of that time
         if self.log is not None:
             self.log.went_back(moment.mark, moment.snapshot)
-        if self.world.stats()["mode"] != mode:
+        if self.world.stats()["mode"] != mode and (self.log is None or self.log.may_switch()):
             self.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
+        self.start, self.seed, self.origin = moment.start, moment.seed, moment.origin
         self.meter.forget(after=moment.index)
         return self.frame
 

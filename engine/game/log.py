@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from engine.game.game import Game
-from engine.session_info import Parent, SessionInfo
+from engine.session_info import MAX_SWITCHES, Parent, SessionInfo
 from engine.session_record import SessionRecorder, branch_info
+from engine.session_store import free_name
 from engine.session_writer import Drawn
 
 
@@ -22,6 +22,7 @@ class Mark:
 
     recorder: SessionRecorder
     frame: int
+    switches: tuple[str, ...] = ()  # memory modes that had been set since that frame
 
 
 class SessionLog:
@@ -91,17 +92,24 @@ class SessionLog:
         """The memory mode was set."""
         self._switches.append(mode)
 
+    def may_switch(self) -> bool:
+        """Whether the memory mode may be set once more before the next frame."""
+        return not self.on or len(self._switches) < MAX_SWITCHES
+
     def mark(self) -> Mark | None:
         """The present moment, to come back to."""
         if self._back is not None:
             return self._back[0]
-        return Mark(self._now, self._now.frame) if self._now is not None else None
+        return Mark(self._now, self._now.frame, tuple(self._switches)) if self._now is not None else None
 
     def went_back(self, mark: Mark | None, snapshot: Any) -> None:
         """The game is at an old moment again; a frame that is drawn from there begins a branch."""
         self._switches.clear()
-        if mark is not None:
-            self._back = (mark, snapshot)
+        self._back = None
+        if mark is not None and mark.recorder is self._now and mark.frame == self._now.frame:
+            self._switches.extend(mark.switches)  # back at where it was: the session goes on
+        elif mark is not None:
+            self._back = (mark, snapshot)  # whose cache has been switched already
 
     def finish(self, timeout: float | None = 8.0) -> None:
         """End all recordings and wait until they are written; videos that take longer are left out."""
@@ -117,8 +125,6 @@ class SessionLog:
     def _branch(self, game: Game) -> None:
         assert self._back is not None
         (mark, snapshot), self._back = self._back, None
-        if self._now is mark.recorder and self._now.frame == mark.frame:
-            return  # back at where it was
         parent = Parent(folder=mark.recorder.folder.name, id=mark.recorder.info.id, frame=mark.frame)
         mode = snapshot.cache.mode if hasattr(snapshot, "cache") else game.world.stats()["mode"]
         info = branch_info(mark.recorder.info, parent, memory=mode, steps=int(game.world.stats()["steps"]))
@@ -130,16 +136,9 @@ class SessionLog:
         if self.failed is not None:
             return
         self._steps = info.steps
-        folder = self._free_name()
+        folder = free_name(self.folder, self.sessions)
         self._now = SessionRecorder(folder, info, fail=self._fail, video=self.video, wait=not self._all, **options)
         self._all.append(self._now)
-
-    def _free_name(self) -> Path:
-        taken = set(self.sessions)
-        if not taken:
-            return self.folder
-        others = (self.folder.with_name(f"{self.folder.name}-{n}") for n in itertools.count(2))
-        return next(path for path in others if path not in taken and not path.exists())
 
     def _fail(self, message: str) -> None:
         if self.failed is None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
-from engine.game.game import REWIND_SLOTS, REWIND_STRIDE, Game, choose_start
+from engine.game.game import REWIND_SLOTS, REWIND_STRIDE, Game, Origin, choose_start
 from engine.game.headless import default_walk, pad_script, play
 from engine.game.timings import Timings
 from tests.game.fake_world import BUTTONS, STARTS, FakeWorld
@@ -145,3 +145,30 @@ def test_percentiles_are_measured_values_and_presses_count_from_the_press() -> N
     assert figures["key_to_frame_ms_p50"] == pytest.approx(51)
     assert figures["key_to_frame_ms_p95"] == pytest.approx(96)
     assert figures["press_to_frame_ms_p50"] == pytest.approx(200)
+
+
+def test_loading_after_a_restart_brings_back_the_start_and_the_seed_of_that_time() -> None:
+    game = Game(FakeWorld(), STARTS, seed=1)
+    game.restart()
+    advance(game, 5, "forward")
+    game.save()
+    game.restart(other=True)
+    assert (game.start, game.seed) == ("cave", 2)
+    advance(game, 3)
+    game.load()
+    assert (game.start, game.seed, game.index) == ("hall", 1, 5)
+    assert np.array_equal(game.restart(), STARTS["hall"]) and game.seed == 1
+
+
+def test_loading_after_a_restart_brings_back_the_moment_that_the_game_went_on_from() -> None:
+    world = FakeWorld()
+    world.reset(0, STARTS["hall"][None, None])
+    origin = Origin(None, world.snapshot(), np.full((48, 64, 3), 7, np.uint8), 33)
+    game = Game(world, STARTS, origin=origin)
+    game.restart()
+    advance(game, 2)
+    game.save()
+    game.restart(other=True)
+    assert game.origin is None and game.index == 0
+    game.load()
+    assert np.array_equal(game.restart(), origin.frame) and game.index == 33

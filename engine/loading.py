@@ -199,6 +199,11 @@ def read_image(path: str | Path, height: int, width: int) -> np.ndarray:
         with Image.open(path) as opened:
             opened.seek(0)
             turned = ImageOps.exif_transpose(opened)
+            if turned.mode == "F" or turned.mode.startswith("I"):  # more than 8 bits of grey: Pillow would clip them
+                levels = np.asarray(turned, np.float64)
+                top = 65535.0 if turned.mode.startswith("I;16") else max(1.0, float(levels.max(initial=0.0)))
+                top = 1.0 if turned.mode == "F" and top <= 1.0 else top
+                turned = Image.fromarray((np.clip(levels / top, 0, 1) * 255).round().astype(np.uint8))
             # Transparent parts are shown on black, not with whatever colour lies behind them.
             image = Image.alpha_composite(Image.new("RGBA", turned.size, "black"), turned.convert("RGBA")).convert(
                 "RGB"

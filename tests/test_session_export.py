@@ -15,15 +15,7 @@ from engine.envs.record import RecordSession
 from engine.session import open_session
 from engine.session_info import info_of_source
 from engine.session_record import SessionRecorder
-from engine.session_info import info_of_source
-from engine.session_record import SessionRecorder
-from engine.session_info import info_of_source
-from engine.session_record import SessionRecorder
 from engine.session_replay import Replayer
-from engine.session_store import LOG, MAX_CHUNK_BYTES, chunk_name, read_tensors, write_tensors
-from engine.session_writer import Drawn
-from engine.session_store import LOG, MAX_CHUNK_BYTES, chunk_name, read_tensors, write_tensors
-from engine.session_writer import Drawn
 from engine.session_store import LOG, MAX_CHUNK_BYTES, chunk_name, read_tensors, write_tensors
 from engine.session_writer import Drawn
 from engine.train.dataset import check_data, read_shard
@@ -196,58 +188,6 @@ def test_an_actions_file_that_does_not_fit_is_one_line(
     err = capsys.readouterr().err
     assert message in err and len(err.splitlines()) == 1
     assert len(BUTTONS) == 3
-
-
-@pytest.mark.parametrize(("kept", "last"), [(3, 11), (0, 8)])
-def test_pictures_that_a_crash_took_are_left_out_and_the_others_exported(tmp_path: Path, kept: int, last: int) -> None:
-    """The log goes on to frame 13, in the second chunk of eight; only the first pictures of that were written."""
-    start = (np.zeros((1, 600, 400, 3), np.uint8), np.zeros((1, 3), np.uint8))
-    info = info_of_source("tiny", BUTTONS, 600, 400, frame_rate=30.0, seed=0)
-    recorder = SessionRecorder(tmp_path / "play", info, start=start, video=False)
-    for index in range(1, 15):
-        recorder.add(Drawn(moves(1)[0], np.full((600, 400, 3), index, np.uint8), result=(1.0, False, False)))
-    recorder.close()
-    chunk, log = chunk_name(9), tmp_path / "play" / LOG
-    assert info.chunk == 8
-    _, tensors = read_tensors(tmp_path / "play", chunk, MAX_CHUNK_BYTES)
-    (tmp_path / "play" / chunk).unlink()
-    if kept:
-        write_tensors(tmp_path / "play" / chunk, {"frames": tensors["frames"][:kept].clone()}, {"first": 9})
-    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
-    session = open_session(tmp_path / "play")
-    assert session.last == last and not session.ended
-    export(tmp_path / "play", "--to", "gif", "--out", tmp_path / "a.gif")
-    (tmp_path / "tiny.toml").write_text(WORLD)
-    out = tmp_path / "data"
-    cli.main(["import", str(tmp_path / "play"), "--world", str(tmp_path / "tiny.toml"), "--out", str(out)])
-    found = read_shard(out / "train" / "shard-00000.safetensors", ("frames", "reward"))
-    assert found["frames"][:, 0, 0, 0].tolist() == list(range(last + 1)) and len(found["reward"]) == last + 1
-
-
-@pytest.mark.parametrize(("kept", "last"), [(3, 11), (0, 8)])
-def test_pictures_that_a_crash_took_are_left_out_and_the_others_exported(tmp_path: Path, kept: int, last: int) -> None:
-    """The log goes on to frame 13, in the second chunk of eight; only the first pictures of that were written."""
-    start = (np.zeros((1, 600, 400, 3), np.uint8), np.zeros((1, 3), np.uint8))
-    info = info_of_source("tiny", BUTTONS, 600, 400, frame_rate=30.0, seed=0)
-    recorder = SessionRecorder(tmp_path / "play", info, start=start, video=False)
-    for index in range(1, 15):
-        recorder.add(Drawn(moves(1)[0], np.full((600, 400, 3), index, np.uint8), result=(1.0, False, False)))
-    recorder.close()
-    chunk, log = chunk_name(9), tmp_path / "play" / LOG
-    assert info.chunk == 8
-    _, tensors = read_tensors(tmp_path / "play", chunk, MAX_CHUNK_BYTES)
-    (tmp_path / "play" / chunk).unlink()
-    if kept:
-        write_tensors(tmp_path / "play" / chunk, {"frames": tensors["frames"][:kept].clone()}, {"first": 9})
-    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
-    session = open_session(tmp_path / "play")
-    assert session.last == last and not session.ended
-    export(tmp_path / "play", "--to", "gif", "--out", tmp_path / "a.gif")
-    (tmp_path / "tiny.toml").write_text(WORLD)
-    out = tmp_path / "data"
-    cli.main(["import", str(tmp_path / "play"), "--world", str(tmp_path / "tiny.toml"), "--out", str(out)])
-    found = read_shard(out / "train" / "shard-00000.safetensors", ("frames", "reward"))
-    assert found["frames"][:, 0, 0, 0].tolist() == list(range(last + 1)) and len(found["reward"]) == last + 1
 
 
 @pytest.mark.parametrize(("kept", "last"), [(3, 11), (0, 8)])

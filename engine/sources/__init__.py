@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 
 from engine.config import WorldConfig
+from engine.errors import UserError
 
 
 def make_source(config: WorldConfig, *, height: int | None = None, width: int | None = None) -> gym.Env[Any, Any]:
@@ -13,6 +14,9 @@ def make_source(config: WorldConfig, *, height: int | None = None, width: int | 
     `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the
     source or one of its options is unknown, or its package is missing.
     """
+    for option in ("buttons", "height", "width", "render_mode"):
+        if option in config.source_options:
+            raise UserError(f"source_options must not name {option!r}: the world's file says it elsewhere")
     size = height or config.shape.height, width or config.shape.width
     if config.source == "doom":
         from engine.sources.doom import DoomEnv

@@ -61,11 +61,12 @@ def run(args: Args) -> None:
     if (args.out / "collect.json").exists():
         raise UserError(f"{args.out} holds data already; choose another --out")
     args.out.mkdir(parents=True, exist_ok=True)
-    claim(CollectArgs(world=args.world, frames=1, out=args.out), config)
+    claim(CollectArgs(world=args.world, frames=1, out=args.out, policy="import"), config)
     counts, frames, due = {"train": 0, "validation": 0}, 0, 0.0
     for number, found in enumerate(found_in(args, config)):
         due += args.validation
-        split = "validation" if due >= 1 else "train"  # spread evenly, the same in every run
+        # Spread evenly, the same in every run; of few episodes the second is held out, for training needs one.
+        split = "validation" if due >= 1 or (args.validation and number == 1) else "train"
         due -= split == "validation"
         length = len(found["frames"])
         tensors = {

@@ -86,7 +86,7 @@ def identity(policy: str) -> str:
 def _function(policy: str, env: gym.Env[Any, Any]) -> Player:
     """``module:function``: called with frame, info and a random generator; returns names of buttons, or 0 and 1."""
     module, colon, name = policy.partition(":")
-    if not colon or not module or not name.isidentifier():
+    if not colon or not module or module.startswith(".") or not name.isidentifier():
         raise UserError(f"--policy must be uniform, FILE.zip or module:function, not {policy!r}")
     try:
         found = importlib.import_module(module)

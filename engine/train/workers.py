@@ -102,5 +102,5 @@ def _worker(config: WorldConfig, out: Path, play: Play, tasks: Any, results: Any
                 if os.getppid() != parent:  # the run was killed
                     return
         results.put(None)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         results.put(error)

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
-from engine.errors import UserError
-from engine.errors import UserError
 from engine.game.game import Game
 from engine.game.log import SessionLog
 from engine.session import open_session
-from engine.session_info import MAX_SWITCHES
-from engine.session_info import MAX_SWITCHES
 from engine.session_info import MAX_SWITCHES
 from engine.session_replay import Pictures, Replayer, verify
 from tests.session_help import info_for
@@ -144,130 +140,6 @@ def test_what_was_recorded_can_be_gone_on_from_by_another_game(tmp_path: Path) -
     player.check()
     replayer = Replayer(open_session(tmp_path / "walk"), make_world())
     assert np.array_equal(replayer.go_to(33), player.seen["walk"][33])
-
-
-@pytest.mark.parametrize("before", ["saved", "loaded", "both"])
-def test_a_mode_that_was_set_where_the_player_saved_and_came_back_is_in_the_log(tmp_path: Path, before: str) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(20)
-    game.set_mode("full")
-    if before != "loaded":
-        game.set_mode("window")  # what is gone stays gone: the way counts, and not only its end
-        game.set_mode("full")
-    game.save()
-    if before != "saved":
-        game.set_mode("window")
-    game.load()
-    player.play(20)
-    player.check()
-    expected = {"saved": ("full", "window", "full"), "loaded": ("full", "window"), "both": ("full", "window", "full")}
-    assert open_session(tmp_path / "walk").change(21)[0][: len(expected[before])] == expected[before]
-    assert player.log.sessions == [tmp_path / "walk"]
-
-
-def test_modes_set_at_an_old_moment_are_in_the_branch_alone(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(20)
-    game.save()
-    player.play(5)
-    game.load()
-    game.set_mode("full")
-    game.save()  # at frame 20 of walk, where a branch would begin
-    game.set_mode("window")
-    player.play(6)  # walk-2
-    game.load()
-    player.play(6)  # walk-3
-    player.check()
-    assert [open_session(path).info.memory for path in player.log.sessions] == ["window", "window", "full"]
-    assert [open_session(path).change(21)[0] for path in player.log.sessions] == [(), ("full", "window"), ("window",)]
-
-
-def test_no_more_modes_are_set_before_a_frame_than_a_session_may_hold(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(12)
-    for number in range(MAX_SWITCHES):
-        game.set_mode(("full", "window")[number % 2])
-    game.save()
-    with pytest.raises(UserError, match="play a frame first"):
-        game.set_mode("full")
-    assert game.world.stats()["mode"] == "window"
-    game.load()
-    with pytest.raises(UserError, match="play a frame first"):
-        game.set_mode("full")
-    player.play(4)
-    game.set_mode("full")
-    game.load()
-    player.play(4)
-    player.check()
-    assert len(open_session(tmp_path / "walk").change(13)[0]) == MAX_SWITCHES
-
-
-@pytest.mark.parametrize("before", ["saved", "loaded", "both"])
-def test_a_mode_that_was_set_where_the_player_saved_and_came_back_is_in_the_log(tmp_path: Path, before: str) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(20)
-    game.set_mode("full")
-    if before != "loaded":
-        game.set_mode("window")  # what is gone stays gone: the way counts, and not only its end
-        game.set_mode("full")
-    game.save()
-    if before != "saved":
-        game.set_mode("window")
-    game.load()
-    player.play(20)
-    player.check()
-    expected = {"saved": ("full", "window", "full"), "loaded": ("full", "window"), "both": ("full", "window", "full")}
-    assert open_session(tmp_path / "walk").change(21)[0][: len(expected[before])] == expected[before]
-    assert player.log.sessions == [tmp_path / "walk"]
-
-
-def test_modes_set_at_an_old_moment_are_in_the_branch_alone(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(20)
-    game.save()
-    player.play(5)
-    game.load()
-    game.set_mode("full")
-    game.save()  # at frame 20 of walk, where a branch would begin
-    game.set_mode("window")
-    player.play(6)  # walk-2
-    game.load()
-    player.play(6)  # walk-3
-    player.check()
-    assert [open_session(path).info.memory for path in player.log.sessions] == ["window", "window", "full"]
-    assert [open_session(path).change(21)[0] for path in player.log.sessions] == [(), ("full", "window"), ("window",)]
-
-
-def test_no_more_modes_are_set_before_a_frame_than_a_session_may_hold(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    game = player.game
-    game.restart()
-    player.play(12)
-    for number in range(MAX_SWITCHES):
-        game.set_mode(("full", "window")[number % 2])
-    game.save()
-    with pytest.raises(UserError, match="play a frame first"):
-        game.set_mode("full")
-    assert game.world.stats()["mode"] == "window"
-    game.load()
-    with pytest.raises(UserError, match="play a frame first"):
-        game.set_mode("full")
-    player.play(4)
-    game.set_mode("full")
-    game.load()
-    player.play(4)
-    player.check()
-    assert len(open_session(tmp_path / "walk").change(13)[0]) == MAX_SWITCHES
 
 
 @pytest.mark.parametrize("before", ["saved", "loaded", "both"])

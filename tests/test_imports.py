@@ -65,14 +65,14 @@ RULES = {
     "engine.loading": rule("engine.checkpoint engine.runtime engine.world engine.model", "torch numpy PIL", lazy="PIL"),
     "engine.game": rule(
         "engine.game engine.world engine.session engine.session_info engine.session_record engine.session_replay"
-        " engine.session_writer engine.video"
+        " engine.session_store engine.session_writer engine.video"
         " engine.session_tree",
         "pygame numpy",
         lazy="PIL engine.loading",
     ),
     "engine.envs": rule(
         "engine.envs engine.loading engine.world engine.sources engine.session_info engine.session_record"
-        " engine.session_writer",
+        " engine.session_store engine.session_writer",
         "gymnasium numpy torch",
         lazy="pygame",
     ),

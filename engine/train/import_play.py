@@ -65,8 +65,7 @@ def run(args: Args) -> None:
     counts, frames, due = {"train": 0, "validation": 0}, 0, 0.0
     for number, found in enumerate(found_in(args, config)):
         due += args.validation
-        # Spread evenly, the same in every run; of few episodes the second is held out, for training needs one.
-        split = "validation" if due >= 1 or (args.validation and number == 1) else "train"
+        split = "validation" if due >= 1 else "train"  # spread evenly, the same in every run
         due -= split == "validation"
         length = len(found["frames"])
         tensors = {

@@ -165,7 +165,7 @@ def test_an_episode_shorter_than_a_clip_is_shown_to_its_end_after_its_first_fram
     assert len(seen) == 2 + 8
     short = ClipSampler(Latents(number[:2].half()[:, None, None], actions[:2], np.array([0, 2])), 5, 3, 9)
     assert short.batch(2, 0, 0).latents[:, :, 0, 0].tolist() == [[0, 0, 0, 0, 1]] * 2
-    with pytest.raises(UserError, match="no episode is 5 frames long"):
+    with pytest.raises(UserError, match="no episode is 3 frames long"):
         short.blocks(2, 3, 0, 0)
     with pytest.raises(UserError, match="no episode is two frames long"):
         ClipSampler(Latents(number[:2].half()[:, None, None], actions[:2], np.array([0, 1, 2])), 5, 3, 9)

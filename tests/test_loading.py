@@ -141,3 +141,12 @@ def test_a_world_without_start_frames_asks_for_a_picture() -> None:
     bare: WorldConfig = replace(CONFIG, starts="")
     with pytest.raises(UserError, match="--image"):
         load_starts(bare)
+
+
+def test_grey_pictures_of_many_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
+    for name in ("deep.png", "float.tiff"):
+        found = read_image(tmp_path / name, 48, 64)
+        assert abs(found[..., 0].astype(int) - np.linspace(0, 255, 64)).max() <= 1

@@ -194,6 +194,13 @@ def test_episodes_just_long_enough_for_few_blocks_give_clips_with_few_blocks() -
         assert clip.latents.shape[1] == 15 and 1 <= blocks.position.shape[1] <= 2
 
 
+def test_latents_of_a_shard_that_has_grown_are_made_anew(run_folder: Path, tmp_path: Path) -> None:
+    codec, _ = load_codec(run_folder)
+    for frames in (40, 120):
+        collect.run(collect.Args("doom-plain", frames, tmp_path, episode_length=20))
+        assert len(load_latents(tmp_path, "train", codec, "tag")) == round(0.95 * frames)
+
+
 def test_learning_rate_warms_up_stays_and_cools_down() -> None:
     assert learning_rate(0, 1.0, 10, None) == 0.1
     assert learning_rate(500, 1.0, 10, None) == 1.0

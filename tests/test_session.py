@@ -19,10 +19,19 @@ from engine.session_record import SessionRecorder
 from engine.session_replay import Pictures, Replayer, describe, reasons, verify
 from engine.session_store import LOG, chunk_name
 from engine.session_writer import SessionWriter
+from engine.world import World
 from tests.session_help import CONFIG, WEIGHTS, branch, info_for, moves, play_into, record
 from tests.test_world import make_world, pictures
 
 FULL = bool(os.environ.get("LOCI_FULL_TESTS"))  # the long form of some tests, in minutes
+
+
+def begun(folder: Path, world: World, messages: list[str]) -> SessionRecorder:
+    """A recording of the world from a start picture, without video; what ends it goes to `messages`."""
+    start = pictures(1, 1)
+    world.reset(3, start)
+    still = np.zeros((1, 3), np.uint8)
+    return SessionRecorder(folder, info_for(world), start=(start[0], still), fail=messages.append, video=False)
 
 
 def test_a_recorded_session_opens_with_every_frame_and_action(tmp_path: Path) -> None:
@@ -152,15 +161,7 @@ def test_a_full_disk_is_one_message_and_what_was_written_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     world, messages = make_world(), list[str]()
-    start = pictures(1, 1)
-    world.reset(3, start)
-    recorder = SessionRecorder(
-        tmp_path / "walk",
-        info_for(world),
-        start=(start[0], np.zeros((1, 3), np.uint8)),
-        fail=messages.append,
-        video=False,
-    )
+    recorder = begun(tmp_path / "walk", world, messages)
     append = SessionWriter._append
 
     def full(self: SessionWriter, entry: dict[str, Any]) -> None:
@@ -179,15 +180,7 @@ def test_a_full_disk_is_one_message_and_what_was_written_stays(
 
 def test_a_disk_that_hangs_never_holds_up_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, world, messages = threading.Event(), make_world(), list[str]()
-    start = pictures(1, 1)
-    world.reset(3, start)
-    recorder = SessionRecorder(
-        tmp_path / "walk",
-        info_for(world),
-        start=(start[0], np.zeros((1, 3), np.uint8)),
-        fail=messages.append,
-        video=False,
-    )
+    recorder = begun(tmp_path / "walk", world, messages)
     write = SessionWriter.write
     monkeypatch.setattr(SessionWriter, "write", lambda self, drawn: (gate.wait(20), write(self, drawn)))
     monkeypatch.setattr("engine.session_record.CAPACITY", 8)
@@ -241,15 +234,7 @@ def test_any_error_of_the_writer_is_told_and_closing_never_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, messages = make_world(), list[str]()
-    start = pictures(1, 1)
-    world.reset(3, start)
-    recorder = SessionRecorder(
-        tmp_path / "walk",
-        info_for(world),
-        start=(start[0], np.zeros((1, 3), np.uint8)),
-        fail=messages.append,
-        video=False,
-    )
+    recorder = begun(tmp_path / "walk", world, messages)
     recorder._queue.maxsize = 4
 
     def fail(self: SessionWriter, drawn: Any) -> None:
@@ -267,11 +252,7 @@ def test_ending_while_the_disk_hangs_returns_at_once_and_what_waits_is_still_wri
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, world = threading.Event(), make_world()
-    start = pictures(1, 1)
-    world.reset(3, start)
-    recorder = SessionRecorder(
-        tmp_path / "walk", info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=False
-    )
+    recorder = begun(tmp_path / "walk", world, [])
     write, taken = SessionWriter.write, threading.Event()
 
     def hang(self: SessionWriter, drawn: Any) -> None:

@@ -187,15 +187,13 @@ def run(args: Args) -> None:
     """Time, print a table, write the files that were asked for. Raises UserError."""
     lengths, batches, modes = check(args)
     config = fitted(load_world(args.world), args.checkpoint)
-    warmup = 0.0
     plot = report.beside(args.json, args.plot)
     report.check_outputs(args.json, plot)
     world = args.open(config, 1, modes[0])
     result = report.header(COMMAND, args, config)
-    plays = []
+    plays, warmups = [], []
     for i in range(args.repeats):
-        seconds = begin(world, args.seed)
-        warmup = seconds if i == 0 else warmup
+        warmups.append(begin(world, args.seed))
         plays.append(timed(world, args.frames, args.seed, None, f"{modes[0]}, play {i + 1} of {args.repeats}"))
     pixels, whole = plays[int(np.argsort([np.median(each[1]) for each in plays])[len(plays) // 2])]
     flops, touched = frame_flops(world), frame_bytes(world)
@@ -212,7 +210,7 @@ def run(args: Args) -> None:
         "device": str(world.device),
         "dtype": str(world.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "warmup_s": warmup,
+        "warmup_s": warmups[0],
         "memory_bytes": world.stats()["memory_bytes"],
         "flops_per_frame": flops,
         "matmul_flop_per_s": matmul,

@@ -13,6 +13,7 @@ from engine.game.log import SessionLog
 from engine.session import Session, open_session
 from engine.session_info import Parent, info_of_world
 from engine.session_replay import Replayer, open_world_of
+from engine.session_store import free_name
 
 
 def parent_of(session: Session, frame: int) -> Parent:
@@ -23,10 +24,8 @@ def parent_of(session: Session, frame: int) -> Parent:
 
 def free_folder(session: Session) -> Path:
     """A folder beside the session that is not there yet."""
-    folder, number = session.folder.absolute(), 2
-    while (path := folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return path
+    folder = session.folder.absolute()
+    return free_name(folder, [folder])
 
 
 def check_folder(folder: Path, session: Session) -> None:

@@ -18,7 +18,7 @@ from engine.errors import UserError
 from engine.model import odometry
 from engine.model.codec import Codec
 from engine.model.generator import Clip
-from engine.train.shards import checksums
+from engine.train.shards import checksums, metadata_of
 
 
 def shard_paths(data: Path, split: str) -> list[Path]:
@@ -95,7 +95,8 @@ def load_latents(data: Path, split: str, codec: Codec, tag: str) -> Latents:
     paths = shard_paths(data, split)
     for path in tqdm(paths, desc=f"{split} latents", unit="shard", leave=False):
         kept = data / f"latents-{tag}" / split / path.name
-        if not kept.exists() or _source_of(kept) not in (None, shard_sum(path)):  # a last shard that has grown
+        # A last shard may have grown; an older version did not note what latents were made of.
+        if not kept.exists() or metadata_of(kept).get("source") not in (None, _frames_sum(path)):
             _encode(path, kept, codec)
         found = read_shard(kept, ("latents", "actions", "episode"))
         latents.append(found["latents"])
@@ -112,25 +113,12 @@ def _encode(path: Path, kept: Path, codec: Codec) -> None:
     z = torch.cat([codec.encode(part) for part in shard["frames"].split(256)])
     kept.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"latents": z.half().numpy(), "actions": shard["actions"].numpy(), "episode": shard["episode"].numpy()}
-    replace_file(kept, save(tensors, metadata={**checksums(tensors), "source": shard_sum(path)}))
+    replace_file(kept, save(tensors, metadata={**checksums(tensors), "source": _frames_sum(path)}))
 
 
-def shard_sum(path: Path) -> str:
+def _frames_sum(path: Path) -> str:
     """Checksum of a shard's frames as its header states it, empty where it states none."""
-    return _metadata(path).get("crc32.frames", "")
-
-
-def _source_of(kept: Path) -> str | None:
-    """The same of the shard that latents were made of; None where an older version did not note it."""
-    return _metadata(kept).get("source")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="np") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError, ValueError):
-        return {}  # `read_shard` says what is wrong with it
+    return metadata_of(path).get("crc32.frames", "")
 
 
 def clip_of(data: Latents, pose: np.ndarray, index: np.ndarray, first: np.ndarray, old: int, oldest: int) -> Clip:

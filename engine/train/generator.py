@@ -155,7 +155,7 @@ class GeneratorStage:
         own, init = self.args.run / checkpoint.CONFIG, self.args.init
         folder = self.args.codec or (self.args.run if own.exists() else init or self.config.checkpoint_path)
         codec, found = load_codec(Path(folder))
-        if init is not None and codec_tag(codec) != codec_tag(load_codec(init)[0]):
+        if init not in (None, folder) and codec_tag(codec) != codec_tag(load_codec(init)[0]):
             raise UserError(f"--init {init} belongs to another codec than that of {folder}; give its own: --codec")
         if codec.config != (expected := codec_config(self.preset)):
             raise UserError(f"{folder}: its codec is {codec.config}; preset {self.preset.name} needs {expected}")

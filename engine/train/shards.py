@@ -106,16 +106,20 @@ def checksums(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """Return what the shard at `path` says of each tensor; empty where there is none, or it is cut short."""
+    """Return what the shard at `path` says of each tensor, and its ``__metadata__``; empty where it is not whole."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, 1 << 20)))
-        header.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in header.values())
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
         return header if path.stat().st_size == 8 + size + end else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the texts that the shard at `path` holds beside its tensors; empty where it is not whole."""
+    return dict(header_of(path).get("__metadata__") or {})
 
 
 def frames_in(path: Path) -> int:

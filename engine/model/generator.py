@@ -193,15 +193,16 @@ def teacher_forced(
     folded: list[tuple[Tensor, Tensor]] | None = None,
     folded_position: Tensor | None = None,
 ) -> Tensor:
-    """Predict each of the L consecutive frames from the lightly noised frames before it.
+    """Predict a clip's last L frames, its consecutive ones or fewer, each from the lightly noised frames before it.
 
     Two streams in one pass: `context` (B, F, N, C) at `context_level` (B, F), causal over frames; `noisy`
     (B, L, N, C) at `level` (B, L), each frame seeing itself and the context before it. folded: keys and values
     that everybody sees, of each layer (B, heads, P, head_dim), at `folded_position` (B, P) frames relative to
     the clip's first. Returns (B, L, N, C).
     """
-    n, total, old = generator.config.tokens, context.shape[1], clip.old
-    where = torch.cat((clip.position, clip.position[:, old:]), 1).repeat_interleave(n, 1)
+    n, total = generator.config.tokens, context.shape[1]
+    first = total - noisy.shape[1]
+    where = torch.cat((clip.position, clip.position[:, first:]), 1).repeat_interleave(n, 1)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         k = rotate_time(k, where)
@@ -213,8 +214,8 @@ def teacher_forced(
     out = generator(
         torch.cat((context, noisy), 1),
         torch.cat((context_level, level), 1),
-        torch.cat((clip.actions, clip.actions[:, old:]), 1),
-        generator.rotation(torch.cat((clip.pose, clip.pose[:, old:]), 1)),
+        torch.cat((clip.actions, clip.actions[:, first:]), 1),
+        generator.rotation(torch.cat((clip.pose, clip.pose[:, first:]), 1)),
         attend,
     )
     return out[:, total:]

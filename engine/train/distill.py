@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.model.generator import Clip, Generator
+from engine.model.generator import Generator
 from engine.model.sampler import MAX_STEPS, denoising_step_list
 from engine.train.codec import psnr
 from engine.train.generator import run as run_stage
 from engine.train.joint import Args as JointArgs
 from engine.train.joint import JointStage
-from engine.train.rollout import History, play_on, roll_out, rollout_length
+from engine.train.rollout import History, repeated, roll_out, rollout_depth
 
 
 @dataclass
@@ -63,30 +63,31 @@ class DistillStage(JointStage):
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the student's jumps along the teacher's path, each frame at one of the student's levels."""
-        args, c = self.args, self.model.config
-        plan, random = self.randomness(step, rank, 9)
-        clip, blocks = self.batch(step, rank, plan, rollout_length(c.clip, args.stretches))
+        args = self.args
+        random = self.randomness(step, rank, 9)
+        stretches = rollout_depth(args.stretches, random)
+        clip, blocks = self.batch(step, rank, random, stretches)
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():
             extra: History = () if blocks is None else self.folded(blocks, weights)
-
-        def draw(part: Clip, real: int, noise: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-            who, steps = (self.teacher, args.teacher_steps) if last else (self.model, args.play_steps)
-            return roll_out(who, self._cast(dict(who.named_parameters())), part, real, noise, steps, extra)
-
-        last = play_on(draw, clip, c, plan, random)
-        clip, frames, paths, real = last.clip, last.frames, last.paths, last.known
+        played = self.played(self.model, clip, extra, stretches, random)
+        extra, known = repeated(extra, played.stretches), played.known
+        old = played.clip.latents[:, : clip.old]
+        clip = replace(played.clip, latents=torch.cat((old, played.frames), 1))
+        noise = random.normal(*played.frames.shape)
+        teacher = self._cast(dict(self.teacher.named_parameters()))
+        frames, paths = roll_out(self.teacher, teacher, clip, known, noise, args.teacher_steps, extra)
         levels = torch.tensor([*denoising_step_list(args.play_steps), 0.0], device=self.device)
-        which = torch.randint(0, args.play_steps, frames.shape[:2], generator=random).to(self.device)
-        stops = paths[:: args.teacher_steps // args.play_steps]  # the path at the student's levels
+        stops = paths[:: args.teacher_steps // args.play_steps, :, known:]  # the path at the student's levels
+        which = random.integers(args.play_steps, *stops.shape[1:3])
         here, there = (pick(stops, which + i) for i in (0, 1))
         level, following = levels[which], levels[which + 1]
         share = (following / level)[..., None, None]
         target = (there - share * here) / (1 - share)  # the clean latent that leads from here to there
-        context = torch.cat((clip.latents[:, : clip.old], frames), 1)
+        context = torch.cat((old, frames), 1)
         clean = torch.zeros(context.shape[:2], device=self.device)
-        error = (self._predict(clip, context, clean, here, level, *extra) - target)[:, real:].square().mean()
-        self.state["frames"] += frames.shape[0] * frames.shape[1] * self.processes
+        error = (self._predict(clip, context, clean, here, level, *extra) - target).square().mean()
+        self.state["frames"] += which.numel() * self.processes
         return error, {"error": float(error.detach())}
 
     @torch.no_grad()

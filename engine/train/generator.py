@@ -24,6 +24,7 @@ from engine.model.sampler import MAX_STEPS, denoising_step_list, mix, sample
 from engine.train.codec import codec_config, pick_preset, psnr
 from engine.train.dataset import ClipSampler, check_data, load_latents
 from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
+from engine.train.randomness import Randomness
 
 
 @dataclass
@@ -185,37 +186,26 @@ class GeneratorStage:
         cast = {f"generator.{name}": p.to(self.dtype) for name, p in weights.items()}
         return functional_call(self.streams, cast, inputs).float()
 
-    def randomness(self, step: int, rank: int, salt: int) -> tuple[torch.Generator, torch.Generator]:
-        """What a step's plan is drawn from, the same on all ranks, and what its noise is, each rank's own."""
-        base = (self.args.seed * 1_000_003 + step) * 1009 + salt
-        return torch.Generator().manual_seed(base), torch.Generator().manual_seed(base + 2**40 * (rank + 1))
+    def randomness(self, step: int, rank: int, salt: int) -> Randomness:
+        """What a step of this run is drawn from."""
+        return Randomness(self.args.seed, step, rank, salt, self.device)
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
         args = self.args
         clip = self._clip(self.sampler.batch(args.batch, args.seed, step, rank))
-        plan, random = self.randomness(step, rank, 0)
-
-        def chance() -> float:
-            return float(torch.rand(1, generator=plan))
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=random).to(self.device)
-
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=random).to(self.device)
-
+        random = self.randomness(step, rank, 0)
         b, total = clip.position.shape
         target = clip.latents[:, clip.old :]
         seen = clip.latents
         # Half of the clips are seen clean, for play begins from real frames; the others up to `context_noise`.
-        context_level = uniform(b, total) * args.context_noise * (uniform(b, 1) < 0.5)
-        if step >= 1000 and chance() < args.own_frames:
-            rounds = 1 + int(2 * chance())
-            seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds)
-        level = noise_levels(uniform(*target.shape[:2]))
-        context = mix(seen, normal(seen), context_level)
-        noisy = mix(target, normal(target), level)
+        context_level = random.uniform(b, total) * args.context_noise * (random.uniform(b, 1) < 0.5)
+        if step >= 1000 and random.chance() < args.own_frames:
+            rounds = 1 + int(2 * random.chance())
+            seen = self._redrawn(clip, seen, random.normal(*target.shape), 1.5 * random.uniform(b, 1), rounds)
+        level = noise_levels(random.uniform(*target.shape[:2]))
+        context = mix(seen, random.normal(*seen.shape), context_level)
+        noisy = mix(target, random.normal(*target.shape), level)
         error = (self._predict(clip, context, context_level, noisy, level) - target).square().mean((2, 3))
         loss = (error / level.clamp_min(0.3)).mean()
         self.state["frames"] += b * target.shape[1] * self.processes

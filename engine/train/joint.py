@@ -26,7 +26,17 @@ from engine.train.generator import noise_levels
 from engine.train.generator import run as run_stage
 from engine.train.memory import Args as MemoryArgs
 from engine.train.memory import MemoryStage
-from engine.train.rollout import History, carried, play_on, roll_out, rollout_length
+from engine.train.randomness import Randomness
+from engine.train.rollout import (
+    History,
+    Rollout,
+    carried,
+    play_on,
+    repeated,
+    roll_out,
+    rollout_depth,
+    rollout_length,
+)
 
 
 @dataclass
@@ -74,67 +84,71 @@ class JointStage(MemoryStage):
 
         return [(joined(k), joined(v)) for k, v in found], position
 
-    def batch(self, step: int, rank: int, plan: torch.Generator, length: int | None = None) -> tuple[Clip, Clip | None]:
-        """A batch of clips of `length` frames; with the blocks to fold, with old frames as they are, or neither.
+    def batch(self, step: int, rank: int, random: Randomness, stretches: int = 0) -> tuple[Clip, Clip | None]:
+        """A batch of clips; with the blocks to fold, with old frames as they are, or neither.
 
-        plan: the same on all ranks, so that they do the same kind of work and have gradients for the same weights.
+        stretches: of a rollout that the clips are to be long enough for; they are fewer then, for all are trained on.
+        All ranks do the same kind of work and have gradients for the same weights: the plan decides.
         """
         args = self.args
-        kind = float(torch.rand(1, generator=plan))
+        length = rollout_length(self.model.config.clip, stretches) if stretches else None
+        size = max(1, round(args.batch / stretches)) if stretches else args.batch
+        kind = random.chance()
         if kind < args.folded_share:
-            sink = self.model.config.sink * int(torch.rand(1, generator=plan) < 0.7)
+            sink = self.model.config.sink * int(random.chance() < 0.7)
             block, seed = self.memory_config.block, args.seed * 7919
-            clip, blocks = self.sampler.with_blocks(args.batch, seed, step, args.blocks, block, sink, length, rank)
+            clip, blocks = self.sampler.with_blocks(size, seed, step, args.blocks, block, sink, length, rank)
             return self._clip(clip), self._clip(blocks)
-        clip = self.sampler.batch(args.batch, args.seed, step, rank, length)
+        clip = self.sampler.batch(size, args.seed, step, rank, length)
         if kind > (1 + args.folded_share) / 2:
             clip = first_only(clip, min(self.model.config.sink, clip.old))
         return self._clip(clip), None
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
-        args, c = self.args, self.model.config
-        plan, random = self.randomness(step, rank, 5)
-
-        def chance() -> float:
-            return float(torch.rand(1, generator=plan))
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=random).to(self.device)
-
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=random).to(self.device)
-
-        roll = chance() < args.rollouts
-        deep = rollout_length(c.clip, args.stretches)
-        clip, blocks = self.batch(step, rank, plan, deep if roll else None)
+        args = self.args
+        random = self.randomness(step, rank, 5)
+        stretches = rollout_depth(args.stretches, random) if random.chance() < args.rollouts else 0
+        clip, blocks = self.batch(step, rank, random, stretches)
         extra: History = () if blocks is None else self.folded(blocks, self.trained)
         still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
-        b, known = len(clip.position), 0
-        if roll:
-            weights = {name: p.detach().to(self.dtype) for name, p in self.model.named_parameters()}
-
-            def draw(part: Clip, real: int, noise: Tensor, _: bool) -> tuple[Tensor, Tensor]:
-                return roll_out(self.model, weights, part, real, noise, args.play_steps, still)
-
-            last = play_on(draw, clip, c, plan, random)
-            target = clip.latents[:, clip.old + last.first :][:, : c.clip]  # what the simulator showed meanwhile
-            clip, known = last.clip, last.known
-            seen = torch.cat((clip.latents[:, : clip.old], last.frames), 1)
+        known = 0
+        if stretches:
+            played = self.played(self.model, clip, still, stretches, random)
+            clip, known, extra = played.clip, played.known, repeated(extra, played.stretches)
+            seen = torch.cat((clip.latents[:, : clip.old], played.frames), 1)
             context_level = torch.zeros(clip.position.shape, device=self.device)
         else:
-            target, seen = clip.latents[:, clip.old :], clip.latents
-            context_level = uniform(*clip.position.shape) * args.context_noise * (uniform(b, 1) < 0.5)
-            if chance() < args.own_frames:
-                rounds = 1 + int(3 * chance())
-                seen = self._redrawn(clip, seen, normal(target), 1.5 * uniform(b, 1), rounds, still)
-        level = noise_levels(uniform(*target.shape[:2]))
-        context = mix(seen, normal(seen), context_level)
-        noisy = mix(target, normal(target), level)
+            seen, b = clip.latents, len(clip.position)
+            context_level = random.uniform(*clip.position.shape) * args.context_noise * (random.uniform(b, 1) < 0.5)
+            if random.chance() < args.own_frames:
+                rounds = 1 + int(3 * random.chance())
+                noise = random.normal(*clip.latents[:, clip.old :].shape)
+                seen = self._redrawn(clip, seen, noise, 1.5 * random.uniform(b, 1), rounds, still)
+        target = clip.latents[:, clip.old + known :]  # what the simulator showed meanwhile
+        level = noise_levels(random.uniform(*target.shape[:2]))
+        context = mix(seen, random.normal(*seen.shape), context_level)
+        noisy = mix(target, random.normal(*target.shape), level)
         drawn = self._predict(clip, context, context_level, noisy, level, *extra)
-        error = (drawn - target)[:, known:].square().mean((2, 3))
-        self.state["frames"] += b * error.shape[1] * self.processes
-        return (error / level[:, known:].clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
+        error = (drawn - target).square().mean((2, 3))
+        self.state["frames"] += error.numel() * self.processes
+        return (error / level.clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
+
+    def played(
+        self,
+        who: Generator,
+        clip: Clip,
+        extra: History,
+        stretches: int,
+        random: Randomness,
+    ) -> Rollout:
+        """What a generator plays along a clip in --play-steps passes, every stretch of it."""
+        weights = {name: p.detach().to(self.dtype) for name, p in who.named_parameters()}
+
+        def draw(part: Clip, known: int, noise: Tensor) -> Tensor:
+            return roll_out(who, weights, part, known, noise, self.args.play_steps, extra)[0]
+
+        return play_on(draw, clip, self.model.config, stretches, random)
 
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:

@@ -18,6 +18,7 @@ from engine.model.attention import two_streams
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time
 from engine.model.memory import Folded
 from engine.model.sampler import denoising_step_list, sample
+from engine.train.randomness import Randomness
 
 History = tuple[Folded, Tensor] | tuple[()]
 """Folded keys and values of each layer with their positions (B, P), or nothing."""
@@ -89,44 +90,64 @@ def roll_out(
     return torch.cat(frames, 1), torch.cat(paths, 2)
 
 
-Draw = Callable[[Clip, int, Tensor, bool], tuple[Tensor, Tensor]]
-"""(clip, real, noise, whether it is the last stretch) -> frames and paths, as `roll_out` gives them."""
+Draw = Callable[[Clip, int, Tensor], Tensor]
+"""(clip, how many of its consecutive frames are given, noise) -> the clip's L frames, the given ones first."""
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """The last stretch of a rollout.
+class Rollout:
+    """All stretches of a rollout as one batch, stretch by stretch: n * B clips of L frames.
 
-    clip: what it was played from: its `known` first frames (1 to 4 real ones, or those `carried` over, which the
-    generator has drawn) and the simulator's after them. first: where in the rollout it begins. frames (B, L, N, C) and
-    paths as `roll_out` gives them.
+    clip: what the simulator showed. frames (n * B, L, N, C): what was played meanwhile, of which the first `known` are
+    what each stretch began from (real ones, or those `carried` over, which the generator has drawn). stretches: n.
     """
 
     clip: Clip
-    first: int
-    known: int
     frames: Tensor
-    paths: Tensor
+    known: int
+    stretches: int
 
 
-def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, plan: torch.Generator, random: torch.Generator) -> Stretch:
-    """Play stretches of a clip's length, as many as `plan` says and the clip has; `random` gives the noise."""
-    length, device = c.clip, clip.latents.device
+def rollout_depth(most: int, random: Randomness) -> int:
+    """How many stretches to play, 1 to `most`, the same on all ranks."""
+    return 1 + int(most * random.chance())
+
+
+def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, stretches: int, random: Randomness) -> Rollout:
+    """Play so many stretches of a clip's length, or as many as the clip has; `random` gives the noise."""
+    length = c.clip
     kept = carried(length)
-    before, frames, paths = None, clip.latents, clip.latents
-    real = min(1 + int(4 * float(torch.rand(1, generator=plan)) ** 2), length - 1)
-    most = 1 + (clip.latents.shape[1] - clip.old - length) // (length - kept)
-    played = 1 + int(most * float(torch.rand(1, generator=plan)))
-    for i in range(played):
+    real = min(1 + int(4 * random.chance() ** 2), length - 1)
+    known = real
+    clips: list[Clip] = []
+    frames: list[Tensor] = []
+    for i in range(min(stretches, 1 + (clip.latents.shape[1] - clip.old - length) // (length - kept))):
         part = stretch(clip, i * (length - kept), length, c.far)
-        if before is not None:
-            real = kept
+        clips.append(part)
+        if i:
+            known, given = max(real, kept), frames[-1][:, length - kept :]
             rest = part.latents[:, clip.old + kept :]
-            part = replace(part, latents=torch.cat((part.latents[:, : clip.old], before, rest), 1))
-        noise = torch.randn(len(part.latents), length, *part.latents.shape[2:], generator=random).to(device)
-        frames, paths = draw(part, real, noise, i == played - 1)
-        before = frames[:, length - kept :]
-    return Stretch(part, i * (length - kept), real, frames, paths)
+            part = replace(part, latents=torch.cat((part.latents[:, : clip.old], given, rest), 1))
+        noise = random.normal(len(part.latents), length, *part.latents.shape[2:])
+        frames.append(draw(part, kept if i else real, noise))
+    return Rollout(stacked(clips), torch.cat(frames), known, len(frames))
+
+
+def stacked(clips: list[Clip]) -> Clip:
+    """Clips of the same lengths as one batch."""
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(clip, name) for clip in clips])
+
+    return Clip(joined("latents"), joined("actions"), joined("position"), joined("pose"), clips[0].old)
+
+
+def repeated(extra: History, times: int) -> History:
+    """Folded history for `times` batches stacked."""
+    if not extra or times == 1:
+        return extra
+    folded, position = extra
+    return [(k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for k, v in folded], position.repeat(times, 1)
 
 
 def stretch(clip: Clip, first: int, length: int, far: int) -> Clip:

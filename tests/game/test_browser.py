@@ -156,6 +156,10 @@ def test_the_shipped_world_goes_on_from_a_recorded_frame(tmp_path: Path, capsys:
         (["--at", "99"], "has frames 0 to 12, not 99"),
         (["--at", "-1"], "not -1"),
         (["--start", "x"], "a start of its own"),
+        (["--memory", "window"], "leave out --memory"),
+        (["--memory-budget", "9"], "leave out --memory-budget"),
+        (["--steps", "4"], "leave out --steps"),
+        (["--seed", "3"], "leave out --seed"),
         (["--record", str(tmp_path / "a" / "b")], "lies beside its parent"),
     ):
         assert play.main(["--headless", "--session", str(first), *wrong]) == 2

@@ -1,6 +1,7 @@
 """The Doom source: repeatable, exact, and a correct Gymnasium environment."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from engine.actions import encode
+from engine.config import load_world
 from engine.errors import UserError
+from engine.sources import make_source
 from engine.sources.doom import BUTTONS, STEP_LENGTH, DoomEnv
 
 pytest.importorskip("vizdoom")
@@ -186,3 +189,10 @@ def test_nothing_is_left_in_the_working_folder(tmp_path, monkeypatch):
     env.step(np.zeros(6, np.uint8))
     env.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["buttons", "height", "width", "render_mode"])
+def test_a_world_s_options_name_nothing_that_its_file_says_elsewhere(option: str) -> None:
+    config = replace(load_world("doom-plain"), source_options={option: 48})
+    with pytest.raises(UserError, match=f"source_options must not name '{option}'"):
+        make_source(config)

@@ -97,6 +97,7 @@ def test_a_folder_keeps_its_policy(tmp_path: Path) -> None:
     [
         ("up", "must be uniform, FILE.zip or module:function, not 'up'"),
         (":up", "must be uniform, FILE.zip or module:function"),
+        (".tests:up", "must be uniform, FILE.zip or module:function"),
         ("no_such_module:up", "there is no module 'no_such_module' here"),
         (f"{__name__}:upp", "unknown function 'upp'; .*nearest: 'up'"),
         (f"{__name__}:three", r"answered \[1, 0, 1\]; expected names of buttons, or 2 zeros and ones"),

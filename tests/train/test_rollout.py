@@ -12,6 +12,7 @@ from engine.model.generator import Clip, Generator, GeneratorConfig
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import ClipSampler, Latents
 from engine.train.generator import TwoStreams
+from engine.train.randomness import Randomness
 from engine.train.rollout import carried, play_on, roll_out, rollout_length, stretch
 
 MOTION = ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
@@ -65,25 +66,36 @@ def test_each_stretch_begins_with_the_last_frames_of_the_one_before() -> None:
     kept = carried(8)
     config, clip = small().config, some_clip(rollout_length(8, 4), 1)
     clip = replace(clip, latents=torch.zeros_like(clip.latents))
-    deepest = 0
-    for seed in range(12):
-        calls: list[tuple[Tensor, int, bool]] = []
+    for stretches in (1, 2, 4, 6):
+        calls: list[tuple[Tensor, int]] = []
 
-        def draw(part: Clip, real: int, noise: Tensor, last: bool, calls: list[Any] = calls) -> tuple[Tensor, Tensor]:
-            calls.append((part.latents[:, 1:], real, last))
+        def draw(part: Clip, known: int, noise: Tensor, calls: list[Any] = calls) -> Tensor:
+            calls.append((part.latents[:, 1:], known))
             frames = part.latents[:, 1:].clone()
-            frames[:, real:] = len(calls)
-            return frames, noise
+            frames[:, known:] = len(calls)
+            return frames
 
-        found = play_on(draw, clip, config, *(torch.Generator().manual_seed(seed) for _ in range(2)))
-        assert [last for _, _, last in calls] == [False] * (len(calls) - 1) + [True]
-        assert found.first == (len(calls) - 1) * (8 - kept) and found.known == calls[-1][1]
-        assert 1 <= calls[0][1] <= 4 and all(real == kept for _, real, _ in calls[1:])
-        if len(calls) > 1:
-            assert (found.frames[:, kept:] == len(calls)).all()
-            assert (calls[-1][0][:, kept - 2 : kept] == len(calls) - 1).all()
-        deepest = max(deepest, len(calls))
-    assert deepest == 4
+        random = Randomness(0, stretches, 0, 0, torch.device("cpu"))
+        found = play_on(draw, clip, config, stretches, random)
+        assert len(calls) == found.stretches == min(stretches, 4)  # the clip has four
+        assert 1 <= calls[0][1] <= 4 and all(known == kept for _, known in calls[1:])
+        assert found.known == (kept if stretches > 1 else calls[0][1])
+        assert found.frames.shape == (2 * len(calls), 8, 6, 4) and found.clip.latents.shape[1] == 9
+        for i, (frames, real) in enumerate(zip(found.frames.split(2), found.clip.pose.split(2), strict=True)):
+            assert (frames[:, kept:] == i + 1).all()
+            assert torch.equal(real[:, 1:], clip.pose[:, 1:][:, i * (8 - kept) :][:, :8])
+            if i:
+                assert torch.equal(frames[:, :kept], found.frames.split(2)[i - 1][:, 8 - kept :])
+    assert not found.clip.latents.any()  # what the simulator showed, not what was drawn
+
+
+def test_the_noisy_stream_may_stand_for_the_last_frames_alone() -> None:
+    generator, clip = small(), some_clip(8, 3)
+    noisy = torch.randn(2, 8, 6, 4, generator=torch.Generator().manual_seed(3))
+    streams, clean, level = TwoStreams(generator), torch.zeros(2, 11), torch.full((2, 8), 0.5)
+    whole = streams(clip, clip.latents, clean, noisy, level)
+    part = streams(clip, clip.latents, clean, noisy[:, 5:], level[:, 5:])
+    torch.testing.assert_close(part, whole[:, 5:], rtol=1e-4, atol=1e-4)
 
 
 def test_clips_can_be_longer_than_the_sampler_s_own_but_not_than_an_episode() -> None:

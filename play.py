@@ -27,8 +27,8 @@ from engine.actions import parse_keys
 from engine.cli import guarded
 from engine.config import load_world
 from engine.game.headless import has_display
-from engine.game.opening import Opener, open_review, opener_for, print_saved
-from engine.game.options import Args, check, check_session, names_folder, video_rate
+from engine.play_opening import Opener, open_review, opener_for, print_saved
+from engine.play_options import Args, check, check_session, names_folder, video_rate
 from engine.video import VideoWriter, contact_sheet, save_picture, scale_for
 
 if TYPE_CHECKING:

@@ -32,6 +32,8 @@ def rule(engine: str = "", others: str = "", lazy: str = "") -> Rule:
 # A rule holds for the module and all below it; the longest name that fits counts.
 RULES = {
     "play": rule("engine", "tyro", lazy="numpy tqdm"),
+    "engine.play_options": rule("engine.video", "tyro"),
+    "engine.play_opening": rule("engine.game engine.play_options", lazy="engine numpy"),
     "engine": rule(lazy="engine"),
     "engine.__main__": rule("engine.cli"),
     "engine.cli": rule("engine.runtime", lazy="engine tyro"),

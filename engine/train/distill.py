@@ -65,12 +65,12 @@ class DistillStage(JointStage):
         """Squared error of the student's jumps along the teacher's path, each frame at one of the student's levels."""
         args = self.args
         random = self.randomness(step, rank, 9)
-        stretches = rollout_depth(args.stretches, random)
+        stretches = rollout_depth(self.most_stretches(), random)
         clip, blocks = self.batch(step, rank, random, stretches)
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():
             extra: History = () if blocks is None else self.folded(blocks, weights)
-        played = self.played(self.model, clip, extra, stretches, random)
+        played = self.played(clip, extra, stretches, random, last=False)
         extra, known = repeated(extra, played.stretches), played.known
         old = played.clip.latents[:, : clip.old]
         clip = replace(played.clip, latents=torch.cat((old, played.frames), 1))
@@ -86,7 +86,8 @@ class DistillStage(JointStage):
         target = (there - share * here) / (1 - share)  # the clean latent that leads from here to there
         context = torch.cat((old, frames), 1)
         clean = torch.zeros(context.shape[:2], device=self.device)
-        error = (self._predict(clip, context, clean, here, level, *extra) - target).square().mean()
+        drawn = self._predict(clip, context, clean, here, level, *extra, compiled=False)
+        error = (drawn - target).square().mean()
         self.state["frames"] += which.numel() * self.processes
         return error, {"error": float(error.detach())}
 

@@ -109,6 +109,7 @@ class GeneratorStage:
         self.trained = self.modules(self.model)
         self.ema = {part: {n: p.detach().clone() for n, p in own.items()} for part, own in self.trained.items()}
         self.streams: nn.Module = TwoStreams(self.model)
+        self.plain = TwoStreams(self.model)  # never compiled: for shapes that change from step to step
         if args.compile or (args.compile is None and device.type == "cuda"):
             self.streams.compile(dynamic=False)
         named = [item for own in self.trained.values() for item in own.items()]
@@ -180,11 +181,11 @@ class GeneratorStage:
         }
         return replace(clip, **moved)
 
-    def _predict(self, *inputs: Any, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def _predict(self, *inputs: Any, weights: dict[str, Tensor] | None = None, compiled: bool = True) -> Tensor:
         """Two-stream prediction with weights in the compute dtype; gradients reach the float32 ones."""
         weights = weights or dict(self.model.named_parameters())
         cast = {f"generator.{name}": p.to(self.dtype) for name, p in weights.items()}
-        return functional_call(self.streams, cast, inputs).float()
+        return functional_call(self.streams if compiled else self.plain, cast, inputs).float()
 
     def randomness(self, step: int, rank: int, salt: int) -> Randomness:
         """What a step of this run is drawn from."""

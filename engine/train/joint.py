@@ -31,6 +31,7 @@ from engine.train.rollout import (
     History,
     Rollout,
     carried,
+    most_stretches,
     play_on,
     repeated,
     roll_out,
@@ -70,7 +71,7 @@ class JointStage(MemoryStage):
 
     def settings(self) -> dict[str, Any]:
         own = {name: getattr(self.args, name) for name in ("blocks", "folded_share", "rollouts", "stretches")}
-        return {**super().settings(), **own}
+        return {**super().settings(), **own, "trained_stretches": "all"}  # once it was the last of a rollout
 
     def folded(self, blocks: Clip, weights: Mapping[str, Mapping[str, Tensor]]) -> tuple[Folded, Tensor]:
         """Fold a batch's blocks: per layer keys and values (B, heads, M * R, head_dim), and positions (B, M * R)."""
@@ -92,7 +93,7 @@ class JointStage(MemoryStage):
         """
         args = self.args
         length = rollout_length(self.model.config.clip, stretches) if stretches else None
-        size = max(1, round(args.batch / stretches)) if stretches else args.batch
+        size = args.batch // max(1, stretches)
         kind = random.chance()
         if kind < args.folded_share:
             sink = self.model.config.sink * int(random.chance() < 0.7)
@@ -108,13 +109,13 @@ class JointStage(MemoryStage):
         """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
         args = self.args
         random = self.randomness(step, rank, 5)
-        stretches = rollout_depth(args.stretches, random) if random.chance() < args.rollouts else 0
+        stretches = rollout_depth(self.most_stretches(), random) if random.chance() < args.rollouts else 0
         clip, blocks = self.batch(step, rank, random, stretches)
         extra: History = () if blocks is None else self.folded(blocks, self.trained)
         still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
         known = 0
         if stretches:
-            played = self.played(self.model, clip, still, stretches, random)
+            played = self.played(clip, still, stretches, random)
             clip, known, extra = played.clip, played.known, repeated(extra, played.stretches)
             seen = torch.cat((clip.latents[:, : clip.old], played.frames), 1)
             context_level = torch.zeros(clip.position.shape, device=self.device)
@@ -129,26 +130,26 @@ class JointStage(MemoryStage):
         level = noise_levels(random.uniform(*target.shape[:2]))
         context = mix(seen, random.normal(*seen.shape), context_level)
         noisy = mix(target, random.normal(*target.shape), level)
-        drawn = self._predict(clip, context, context_level, noisy, level, *extra)
+        drawn = self._predict(clip, context, context_level, noisy, level, *extra, compiled=not stretches)
         error = (drawn - target).square().mean((2, 3))
         self.state["frames"] += error.numel() * self.processes
         return (error / level.clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
 
-    def played(
-        self,
-        who: Generator,
-        clip: Clip,
-        extra: History,
-        stretches: int,
-        random: Randomness,
-    ) -> Rollout:
-        """What a generator plays along a clip in --play-steps passes, every stretch of it."""
-        weights = {name: p.detach().to(self.dtype) for name, p in who.named_parameters()}
+    def most_stretches(self) -> int:
+        """Of a rollout: what is asked for, no more than clips in a batch, and no more than the data has room for."""
+        args, c = self.args, self.model.config
+        past = max(args.old, c.sink + args.blocks * self.memory_config.block)
+        frames = int(self.sampler.left[self.sampler.left_before >= past].max(initial=c.clip))
+        return min(args.stretches, args.batch, most_stretches(frames, c.clip))
+
+    def played(self, clip: Clip, extra: History, stretches: int, random: Randomness, last: bool = True) -> Rollout:
+        """What the generator plays along a clip in --play-steps passes; see `play_on`."""
+        weights = {name: p.detach().to(self.dtype) for name, p in self.model.named_parameters()}
 
         def draw(part: Clip, known: int, noise: Tensor) -> Tensor:
-            return roll_out(who, weights, part, known, noise, self.args.play_steps, extra)[0]
+            return roll_out(self.model, weights, part, known, noise, self.args.play_steps, extra)[0]
 
-        return play_on(draw, clip, self.model.config, stretches, random)
+        return play_on(draw, clip, self.model.config, stretches, random, last)
 
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:

@@ -142,10 +142,10 @@ class MemoryStage(GeneratorStage):
         """Squared error of the clean latents of a block, each frame at its own level."""
         args = self.args
         clip = self._clip(self.sampler.blocks(args.batch, self.memory_config.block, args.seed, step, rank))
-        random = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 1009 + rank)
+        random = self.randomness(step, rank, 3)
         x = clip.latents
-        level = noise_levels(torch.rand(x.shape[:2], generator=random).to(self.device))
-        noisy = mix(x, torch.randn(x.shape, generator=random).to(self.device), level)
+        level = noise_levels(random.uniform(*x.shape[:2]))
+        noisy = mix(x, random.normal(*x.shape), level)
         error = (
             (self._unfold(self.trained["memory"], x, noisy, level, clip.actions, clip.pose) - x).square().mean((2, 3))
         )

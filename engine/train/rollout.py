@@ -6,6 +6,7 @@ errors of hundreds of frames in them. A rollout goes on stretch by stretch, each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,13 @@ History = tuple[Folded, Tensor] | tuple[()]
 
 
 def carried(length: int) -> int:
-    """Of a stretch of `length` frames, the last ones that the next one begins with."""
+    """Of a stretch of `length` frames (2 or more), the last ones that the next one begins with, at least 1."""
     return min(6, length // 2)
+
+
+def most_stretches(frames: int, length: int) -> int:
+    """Stretches of `length` frames that so many frames are enough for, at least 1."""
+    return max(1, 1 + (frames - length) // (length - carried(length)))
 
 
 def rollout_length(length: int, stretches: int) -> int:
@@ -98,8 +104,9 @@ Draw = Callable[[Clip, int, Tensor], Tensor]
 class Rollout:
     """All stretches of a rollout as one batch, stretch by stretch: n * B clips of L frames.
 
-    clip: what the simulator showed. frames (n * B, L, N, C): what was played meanwhile, of which the first `known` are
-    what each stretch began from (real ones, or those `carried` over, which the generator has drawn). stretches: n.
+    clip: what the simulator showed. frames (n * B, L, N, C): what was played meanwhile. The first `known` are context
+    alone, those that each stretch began from (of the first of several, which began from fewer, also what it drew next).
+    stretches: n.
     """
 
     clip: Clip
@@ -109,28 +116,41 @@ class Rollout:
 
 
 def rollout_depth(most: int, random: Randomness) -> int:
-    """How many stretches to play, 1 to `most`, the same on all ranks."""
-    return 1 + int(most * random.chance())
+    """How many stretches to play, 1 to `most`, the same on all ranks.
+
+    All of a rollout's stretches are trained on, so deep ones are drawn more often, in proportion to their depth, or
+    what comes late would hardly be seen. A quarter is one stretch long: only there the first frames of a game count.
+    """
+    drawn = random.chance()
+    return 1 if drawn < 0.25 else max(1, math.ceil(most * math.sqrt((drawn - 0.25) / 0.75)))
 
 
-def play_on(draw: Draw, clip: Clip, c: GeneratorConfig, stretches: int, random: Randomness) -> Rollout:
-    """Play so many stretches of a clip's length, or as many as the clip has; `random` gives the noise."""
+def play_on(
+    draw: Draw, clip: Clip, c: GeneratorConfig, stretches: int, random: Randomness, last: bool = True
+) -> Rollout:
+    """Play so many stretches of a clip's length, or as many as the clip has; `random` gives the noise.
+
+    last: whether the last stretch is played, or has the simulator's frames after its first ones.
+    """
     length = c.clip
     kept = carried(length)
-    real = min(1 + int(4 * random.chance() ** 2), length - 1)
-    known = real
+    real = min(1 + int(4 * random.chance() ** 2), kept)
+    known, count = real, min(stretches, most_stretches(clip.latents.shape[1] - clip.old, length))
     clips: list[Clip] = []
     frames: list[Tensor] = []
-    for i in range(min(stretches, 1 + (clip.latents.shape[1] - clip.old - length) // (length - kept))):
+    for i in range(count):
         part = stretch(clip, i * (length - kept), length, c.far)
         clips.append(part)
         if i:
-            known, given = max(real, kept), frames[-1][:, length - kept :]
+            known, given = kept, frames[-1][:, length - kept :]
             rest = part.latents[:, clip.old + kept :]
             part = replace(part, latents=torch.cat((part.latents[:, : clip.old], given, rest), 1))
-        noise = random.normal(len(part.latents), length, *part.latents.shape[2:])
-        frames.append(draw(part, kept if i else real, noise))
-    return Rollout(stacked(clips), torch.cat(frames), known, len(frames))
+        if last or i < count - 1:
+            noise = random.normal(len(part.latents), length, *part.latents.shape[2:])
+            frames.append(draw(part, known, noise))
+        else:
+            frames.append(part.latents[:, clip.old :])
+    return Rollout(stacked(clips), torch.cat(frames), known, count)
 
 
 def stacked(clips: list[Clip]) -> Clip:

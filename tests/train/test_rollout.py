@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,7 +14,17 @@ from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import ClipSampler, Latents
 from engine.train.generator import TwoStreams
 from engine.train.randomness import Randomness
-from engine.train.rollout import carried, play_on, roll_out, rollout_length, stretch
+from engine.train.rollout import (
+    carried,
+    most_stretches,
+    play_on,
+    repeated,
+    roll_out,
+    rollout_depth,
+    rollout_length,
+    stacked,
+    stretch,
+)
 
 MOTION = ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
 SHAPE: dict[str, Any] = {"dim": 64, "depth": 2, "heads": 2, "window": 8, "sink": 2, "clip": 8, "far": 20}
@@ -62,11 +73,14 @@ def test_a_stretch_stands_where_its_frames_stand_and_old_frames_move_away() -> N
     assert torch.equal(part.pose[:, :2], clip.pose[:, :2]) and torch.equal(part.actions[:, 2:], clip.actions[:, 14:22])
 
 
-def test_each_stretch_begins_with_the_last_frames_of_the_one_before() -> None:
-    kept = carried(8)
-    config, clip = small().config, some_clip(rollout_length(8, 4), 1)
+@pytest.mark.parametrize(("length", "last"), [(8, True), (8, False), (5, True)])
+def test_each_stretch_begins_with_the_last_frames_of_the_one_before(length: int, last: bool) -> None:
+    kept = carried(length)
+    config = replace(small().config, clip=length)
+    clip = some_clip(rollout_length(length, 4), 1)
     clip = replace(clip, latents=torch.zeros_like(clip.latents))
-    for stretches in (1, 2, 4, 6):
+    firsts: set[int] = set()
+    for stretches in (1, 2, 4, 6, 1, 1, 1, 1):
         calls: list[tuple[Tensor, int]] = []
 
         def draw(part: Clip, known: int, noise: Tensor, calls: list[Any] = calls) -> Tensor:
@@ -75,18 +89,46 @@ def test_each_stretch_begins_with_the_last_frames_of_the_one_before() -> None:
             frames[:, known:] = len(calls)
             return frames
 
-        random = Randomness(0, stretches, 0, 0, torch.device("cpu"))
-        found = play_on(draw, clip, config, stretches, random)
-        assert len(calls) == found.stretches == min(stretches, 4)  # the clip has four
-        assert 1 <= calls[0][1] <= 4 and all(known == kept for _, known in calls[1:])
-        assert found.known == (kept if stretches > 1 else calls[0][1])
-        assert found.frames.shape == (2 * len(calls), 8, 6, 4) and found.clip.latents.shape[1] == 9
+        random = Randomness(0, len(firsts) * 10 + stretches, 0, 0, torch.device("cpu"))
+        found = play_on(draw, clip, config, stretches, random, last)
+        n = found.stretches
+        assert n == min(stretches, 4) and len(calls) == n - (not last)  # the clip has room for four
+        assert all(known == kept for _, known in calls[1:])
+        assert found.frames.shape == (2 * n, length, 6, 4) and found.clip.latents.shape[1] == length + 1
+        if n > 1:
+            assert found.known == kept and 1 <= calls[0][1] <= kept
+        else:
+            firsts.add(found.known)
         for i, (frames, real) in enumerate(zip(found.frames.split(2), found.clip.pose.split(2), strict=True)):
-            assert (frames[:, kept:] == i + 1).all()
-            assert torch.equal(real[:, 1:], clip.pose[:, 1:][:, i * (8 - kept) :][:, :8])
+            assert (frames[:, found.known :] == (i + 1 if last or i < n - 1 else 0)).all()
+            assert torch.equal(real[:, 1:], clip.pose[:, 1:][:, i * (length - kept) :][:, :length])
             if i:
-                assert torch.equal(frames[:, :kept], found.frames.split(2)[i - 1][:, 8 - kept :])
-    assert not found.clip.latents.any()  # what the simulator showed, not what was drawn
+                assert torch.equal(frames[:, :kept], found.frames.split(2)[i - 1][:, length - kept :])
+        assert not found.clip.latents.any()  # what the simulator showed, not what was drawn
+    assert max(firsts) <= kept
+
+
+def test_deep_rollouts_are_more_frequent_and_a_quarter_ends_where_a_game_begins() -> None:
+    depths = np.bincount([rollout_depth(6, Randomness(0, step, 0, 0, torch.device("cpu"))) for step in range(4000)])
+    shares = depths / depths.sum()
+    assert len(shares) == 7 and 0.24 < shares[1] < 0.30
+    assert (np.diff(shares[2:]) > 0).all() and 0.2 < shares[6] < 0.26
+    assert rollout_depth(1, Randomness(0, 0, 0, 0, torch.device("cpu"))) == 1
+
+
+def test_stacked_stretches_see_the_history_of_their_own_clips() -> None:
+    generator, clip = small(), some_clip(8, 3)
+    config, random = generator.config, torch.Generator().manual_seed(3)
+    shape = (2, config.heads, 6, config.head_dim)
+    folded = [tuple(torch.randn(shape, generator=random) for _ in range(2)) for _ in range(config.depth)]
+    extra: Any = (folded, torch.full((2, 6), -12.0))
+    other = replace(clip, latents=torch.randn(clip.latents.shape, generator=random))
+    noisy, level = torch.randn(4, 8, 6, 4, generator=random), torch.full((4, 8), 0.5)
+    streams, both = TwoStreams(generator), stacked([clip, other])
+    found = streams(both, both.latents, torch.zeros(4, 11), noisy, level, *repeated(extra, 2))
+    for part, which in ((clip, slice(0, 2)), (other, slice(2, 4))):
+        alone = streams(part, part.latents, torch.zeros(2, 11), noisy[which], level[which], *extra)
+        torch.testing.assert_close(found[which], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_the_noisy_stream_may_stand_for_the_last_frames_alone() -> None:
@@ -108,3 +150,12 @@ def test_clips_can_be_longer_than_the_sampler_s_own_but_not_than_an_episode() ->
         own = clip.latents[:, clip.old :, 0, 0]
         assert own.shape[1] == 50 and (own.diff() == 1).all() and (own[:, 0] >= 40).all()
         assert sampler.batch(4, 0, step, length=500).latents.shape[1] <= 60 + 2
+
+
+def test_as_many_stretches_as_fit() -> None:
+    for length in (5, 8, 9, 13):
+        for stretches in (1, 2, 5):
+            frames = rollout_length(length, stretches)
+            assert most_stretches(frames, length) == stretches
+            assert most_stretches(frames + length - carried(length) - 1, length) == stretches
+        assert most_stretches(length - 2, length) == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.game.game import choose_start
-from engine.game.options import Args, names_folder
+from engine.play_options import Args, names_folder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -55,7 +55,8 @@ class Args(MemoryArgs):
     rollouts: float = 0.0
     """Share of the steps whose context the generator has played, frame by frame."""
     stretches: int = 8
-    """Stretches of a clip's length, each from the last drawn frames of the one before, that a rollout may have."""
+    """Stretches of a clip's length, each from the last drawn frames of the one before, that a rollout may have; all are
+    trained on, so --batch clips are --batch stretches then."""
 
 
 class JointStage(MemoryStage):

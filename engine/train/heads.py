@@ -31,6 +31,7 @@ from engine.model.sampler import denoising_step_list, sample
 from engine.train.dataset import check_data, load_latents
 from engine.train.generator import codec_tag
 from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
+from engine.train.randomness import Randomness
 from engine.train.scores import best_threshold, scores_of
 from engine.train.signals import SignalSampler, load_signals
 
@@ -131,8 +132,8 @@ class HeadsStage:
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the reward's buckets and of the termination, with shifted log-odds."""
         clip, index = self.train_set.batch(self.args.batch, self.args.seed, step, rank)
-        random = torch.Generator().manual_seed((self.args.seed * 1_000_003 + step) * 1009 + rank + 9)
-        drawn = float(torch.rand(1, generator=random)) < self.args.drawn
+        random = Randomness(self.args.seed, step, rank, 13, self.device)
+        drawn = random.chance() < self.args.drawn
         features = self.features(clip, random if drawn else None)
         logits, ended = self.heads(features)
         reward, over = (x[:, 1:].to(self.device) for x in self.train_set.labels(index))
@@ -145,7 +146,7 @@ class HeadsStage:
         return of_reward + of_end, {"reward": float(of_reward.detach()), "end": float(of_end.detach())}
 
     @torch.no_grad()
-    def features(self, clip: Clip, random: torch.Generator | None = None) -> Tensor:
+    def features(self, clip: Clip, random: Randomness | None = None) -> Tensor:
         """What the heads read of all consecutive frames but the first: float32 (B, L - 1, N, D).
 
         random: with it, the frames are drawn from the real ones before them, in as many passes as in play.
@@ -155,7 +156,7 @@ class HeadsStage:
         latents = clip.latents
         if random is not None:
             target = latents[:, clip.old :]
-            noise = torch.randn(target.shape, generator=random).to(self.device)
+            noise = random.normal(*target.shape)
             clean = torch.zeros(clip.position.shape, device=self.device)
 
             def predict(x: Tensor, _: int, level: float) -> Tensor:
@@ -180,7 +181,7 @@ class HeadsStage:
         heads = Heads(self.heads.config, self.generator.config.dim).to(self.device)
         heads.load_state_dict(self.ema)
         found: dict[str, list[np.ndarray]] = {"reward": [], "probability": [], "real": [], "ended": [], "episode": []}
-        random = torch.Generator().manual_seed(5)
+        random = Randomness(5, 0, 0, 0, self.device)
         for index, ask, number in self.held_out.windows(self.args.validation_frames):
             logits, ended = heads(self.features(self.held_out.clip(index), random if drawn else None))
             asked = torch.from_numpy(ask[:, 1:])

@@ -117,11 +117,10 @@ class SessionOpener(Opener):
         record = args.record
         if record is None and not args.headless:
             record = free_folder(session)
-        if record is not None and names_folder(record):
-            check_folder(record, session)
-            self._resume = Resumer(session, frame, record, **review.options)
-        else:
-            self._resume = Resumer(session, frame, None, **review.options)
+        kept = record if record is not None and names_folder(record) else None
+        if kept is not None:
+            check_folder(kept, session)
+        self._resume = Resumer(session, frame, kept, **review.options)
 
     def __call__(self) -> Game:
         self.game = self._resume()

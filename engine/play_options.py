@@ -65,13 +65,20 @@ class Args:
 
 def check_session(args: Args) -> None:
     """Raise UserError where the arguments about a recorded session contradict each other."""
-    if args.session is None and (args.at is not None or args.compare is not None):
-        raise UserError("--at and --compare need --session FOLDER")
-    if args.session is not None and (args.image is not None or args.start is not None):
+    if args.session is None:
+        if args.at is not None or args.compare is not None:
+            raise UserError("--at and --compare need --session FOLDER")
+        return
+    if args.image is not None or args.start is not None:
         raise UserError("--session has a start of its own; leave out --start and --image")
-    for name, usual in (("memory", "auto"), ("memory_budget", None), ("steps", None), ("seed", 0)):
-        if args.session is not None and getattr(args, name) != usual:
-            raise UserError(f"--session goes on as it was recorded; leave out --{name.replace('_', '-')}")
+    refuse(args, ("memory", "memory_budget", "steps", "seed"), "--session goes on as it was recorded")
+
+
+def refuse(args: Args, names: tuple[str, ...], why: str) -> None:
+    """Raise UserError where one of these options is given."""
+    for name in names:
+        if getattr(args, name) != getattr(Args, name):  # the default
+            raise UserError(f"{why}; leave out --{name.replace('_', '-')}")
 
 
 def check(args: Args, config: WorldConfig) -> None:
@@ -88,9 +95,8 @@ def check(args: Args, config: WorldConfig) -> None:
         raise UserError("--image and --start are two starts; give one of them")
     folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)
     if args.source:
-        for name in ("session", "image", "start", "checkpoint", "memory_budget", "steps"):
-            if getattr(args, name) is not None:
-                raise UserError(f"--source plays the simulator; leave out --{name.replace('_', '-')}")
+        without = ("session", "image", "start", "checkpoint", "memory_budget", "steps")
+        refuse(args, without, "--source plays the simulator")
     elif not (folder / "config.json").is_file():
         raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
     if args.record is not None and not names_folder(args.record):

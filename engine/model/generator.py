@@ -6,6 +6,7 @@ Every frame has its own noise level and action. It predicts the clean latent of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -181,6 +182,10 @@ class Clip:
     position: Tensor
     pose: Tensor
     old: int
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Clip:
+        """The same clips with every tensor changed."""
+        return Clip(change(self.latents), change(self.actions), change(self.position), change(self.pose), self.old)
 
 
 def teacher_forced(

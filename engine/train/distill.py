@@ -10,7 +10,6 @@ so that errors of play are in what is learnt (self-forcing, arXiv 2506.08009).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,14 +57,11 @@ class DistillStage(JointStage):
         own = {name: getattr(self.args, name) for name in ("teacher_steps", "play_steps")}
         return {**super().settings(), **own}
 
-    def _cast(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: p.to(self.dtype) for name, p in weights.items()}
-
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the student's jumps along the teacher's path, each frame at one of the student's levels."""
         args = self.args
         random = self.randomness(step, rank, 9)
-        stretches = rollout_depth(self.most_stretches(), random)
+        stretches = rollout_depth(self.deepest, random)
         clip, blocks = self.batch(step, rank, random, stretches)
         weights = {"generator": dict(self.model.named_parameters()), "memory": self.memory_own}
         with torch.no_grad():

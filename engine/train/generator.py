@@ -176,10 +176,7 @@ class GeneratorStage:
         return generator
 
     def _clip(self, clip: Clip) -> Clip:
-        moved = {
-            n: getattr(clip, n).to(self.device, non_blocking=True) for n in ("latents", "actions", "position", "pose")
-        }
-        return replace(clip, **moved)
+        return clip.each(lambda x: x.to(self.device, non_blocking=True))
 
     def _predict(self, *inputs: Any, weights: dict[str, Tensor] | None = None, compiled: bool = True) -> Tensor:
         """Two-stream prediction with weights in the compute dtype; gradients reach the float32 ones."""

@@ -151,8 +151,7 @@ class HeadsStage:
 
         random: with it, the frames are drawn from the real ones before them, in as many passes as in play.
         """
-        names = ("latents", "actions", "position", "pose")
-        clip = replace(clip, **{name: getattr(clip, name).to(self.device) for name in names})
+        clip = clip.each(lambda x: x.to(self.device))
         latents = clip.latents
         if random is not None:
             target = latents[:, clip.old :]

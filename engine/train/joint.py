@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,12 @@ class JointStage(MemoryStage):
         """Squared error of the clean latents, weighed towards low noise, as in the generator's own training."""
         args = self.args
         random = self.randomness(step, rank, 5)
-        stretches = rollout_depth(self.most_stretches(), random) if random.chance() < args.rollouts else 0
+        stretches = rollout_depth(self.deepest, random) if random.chance() < args.rollouts else 0
         clip, blocks = self.batch(step, rank, random, stretches)
         extra: History = () if blocks is None else self.folded(blocks, self.trained)
-        still: History = ([(k.detach(), v.detach()) for k, v in extra[0]], extra[1]) if extra else ()
         known = 0
         if stretches:
-            played = self.played(clip, still, stretches, random)
+            played = self.played(clip, extra, stretches, random)
             clip, known, extra = played.clip, played.known, repeated(extra, played.stretches)
             seen = torch.cat((clip.latents[:, : clip.old], played.frames), 1)
             context_level = torch.zeros(clip.position.shape, device=self.device)
@@ -126,7 +126,7 @@ class JointStage(MemoryStage):
             if random.chance() < args.own_frames:
                 rounds = 1 + int(3 * random.chance())
                 noise = random.normal(*clip.latents[:, clip.old :].shape)
-                seen = self._redrawn(clip, seen, noise, 1.5 * random.uniform(b, 1), rounds, still)
+                seen = self._redrawn(clip, seen, noise, 1.5 * random.uniform(b, 1), rounds, extra)
         target = clip.latents[:, clip.old + known :]  # what the simulator showed meanwhile
         level = noise_levels(random.uniform(*target.shape[:2]))
         context = mix(seen, random.normal(*seen.shape), context_level)
@@ -136,16 +136,21 @@ class JointStage(MemoryStage):
         self.state["frames"] += error.numel() * self.processes
         return (error / level.clamp_min(0.3)).mean(), {"error": float(error.detach().mean())}
 
-    def most_stretches(self) -> int:
-        """Of a rollout: what is asked for, no more than clips in a batch, and no more than the data has room for."""
+    @cached_property
+    def deepest(self) -> int:
+        """The most stretches of a rollout: those asked for, where batch and data have room."""
         args, c = self.args, self.model.config
         past = max(args.old, c.sink + args.blocks * self.memory_config.block)
         frames = int(self.sampler.left[self.sampler.left_before >= past].max(initial=c.clip))
         return min(args.stretches, args.batch, most_stretches(frames, c.clip))
 
+    def _cast(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights to play with, in the compute dtype."""
+        return {name: p.detach().to(self.dtype) for name, p in weights.items()}
+
     def played(self, clip: Clip, extra: History, stretches: int, random: Randomness, last: bool = True) -> Rollout:
         """What the generator plays along a clip in --play-steps passes; see `play_on`."""
-        weights = {name: p.detach().to(self.dtype) for name, p in self.model.named_parameters()}
+        weights = self._cast(dict(self.model.named_parameters()))
 
         def draw(part: Clip, known: int, noise: Tensor) -> Tensor:
             return roll_out(self.model, weights, part, known, noise, self.args.play_steps, extra)[0]
@@ -191,8 +196,7 @@ class JointStage(MemoryStage):
 def first_only(clip: Clip, keep: int) -> Clip:
     """A clip with the first `keep` of its old frames alone."""
     pick = [*range(keep), *range(clip.old, clip.latents.shape[1])]
-    parts = {name: getattr(clip, name)[:, pick] for name in ("latents", "actions", "position", "pose")}
-    return replace(clip, **parts, old=keep)
+    return replace(clip.each(lambda x: x[:, pick]), old=keep)
 
 
 def with_frames(clip: Clip, blocks: Clip) -> Clip:

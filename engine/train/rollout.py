@@ -134,8 +134,8 @@ def play_on(
     """
     length = c.clip
     kept = carried(length)
-    real = min(1 + int(4 * random.chance() ** 2), kept)
-    known, count = real, min(stretches, most_stretches(clip.latents.shape[1] - clip.old, length))
+    known = min(1 + int(4 * random.chance() ** 2), kept)
+    count = min(stretches, most_stretches(clip.latents.shape[1] - clip.old, length))
     clips: list[Clip] = []
     frames: list[Tensor] = []
     for i in range(count):
@@ -173,6 +173,5 @@ def repeated(extra: History, times: int) -> History:
 def stretch(clip: Clip, first: int, length: int, far: int) -> Clip:
     """A clip's old frames, and `length` of its consecutive ones from the `first` on, with positions from there."""
     pick = [*range(clip.old), *range(clip.old + first, clip.old + first + length)]
-    parts = {name: getattr(clip, name)[:, pick] for name in ("latents", "actions", "pose")}
-    position = (clip.position[:, pick] - first).clamp_min(-(far - length))
-    return replace(clip, **parts, position=position)
+    part = clip.each(lambda x: x[:, pick])
+    return replace(part, position=(part.position - first).clamp_min(-(far - length)))

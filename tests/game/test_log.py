@@ -45,11 +45,17 @@ class Player:
             assert all(np.array_equal(shown.frame(index), frame) for index, frame in seen.items())
 
 
+def begun(folder: Path, frames: int) -> Player:
+    """A recorded game that has been played so far."""
+    player = Player(folder)
+    player.game.restart()
+    player.play(frames)
+    return player
+
+
 def test_going_back_makes_branches_and_restarting_makes_sessions(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
+    player = begun(tmp_path / "walk", 30)
     game = player.game
-    game.restart()
-    player.play(30)
     game.save()
     player.play(7)
     game.load()
@@ -88,9 +94,7 @@ def test_going_back_makes_branches_and_restarting_makes_sessions(tmp_path: Path)
 
 
 def test_a_mode_that_changed_before_saving_and_after_loading_is_drawn_again(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    player.game.restart()
-    player.play(20)
+    player = begun(tmp_path / "walk", 20)
     player.game.set_mode("full")
     player.game.save()
     player.play(10)
@@ -101,9 +105,7 @@ def test_a_mode_that_changed_before_saving_and_after_loading_is_drawn_again(tmp_
 
 
 def test_ten_seconds_are_gone_back_in_no_time(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    player.game.restart()
-    player.play(150)
+    player = begun(tmp_path / "walk", 150)
     player.game.rewind(120)
     assert player.game.index == 28
     player.play(3)
@@ -134,9 +136,7 @@ def test_a_recording_that_fails_is_told_once_and_play_goes_on(tmp_path: Path, mo
 
 
 def test_what_was_recorded_can_be_gone_on_from_by_another_game(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
-    player.game.restart()
-    player.play(40)
+    player = begun(tmp_path / "walk", 40)
     player.check()
     replayer = Replayer(open_session(tmp_path / "walk"), make_world())
     assert np.array_equal(replayer.go_to(33), player.seen["walk"][33])
@@ -144,10 +144,8 @@ def test_what_was_recorded_can_be_gone_on_from_by_another_game(tmp_path: Path) -
 
 @pytest.mark.parametrize("before", ["saved", "loaded", "both"])
 def test_a_mode_that_was_set_where_the_player_saved_and_came_back_is_in_the_log(tmp_path: Path, before: str) -> None:
-    player = Player(tmp_path / "walk")
+    player = begun(tmp_path / "walk", 20)
     game = player.game
-    game.restart()
-    player.play(20)
     game.set_mode("full")
     if before != "loaded":
         game.set_mode("window")  # what is gone stays gone: the way counts, and not only its end
@@ -164,10 +162,8 @@ def test_a_mode_that_was_set_where_the_player_saved_and_came_back_is_in_the_log(
 
 
 def test_modes_set_at_an_old_moment_are_in_the_branch_alone(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
+    player = begun(tmp_path / "walk", 20)
     game = player.game
-    game.restart()
-    player.play(20)
     game.save()
     player.play(5)
     game.load()
@@ -183,10 +179,8 @@ def test_modes_set_at_an_old_moment_are_in_the_branch_alone(tmp_path: Path) -> N
 
 
 def test_no_more_modes_are_set_before_a_frame_than_a_session_may_hold(tmp_path: Path) -> None:
-    player = Player(tmp_path / "walk")
+    player = begun(tmp_path / "walk", 12)
     game = player.game
-    game.restart()
-    player.play(12)
     for number in range(MAX_SWITCHES):
         game.set_mode(("full", "window")[number % 2])
     game.save()

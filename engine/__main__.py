@@ -1,4 +1,4 @@
-"""``python -m engine``: see `engine.cli`."""
+"""``python -m engine``: see `engine.cli.dispatch`."""
 
 import sys
 
@@ -7,7 +7,7 @@ from engine.errors import exit_on_interrupt
 if __name__ == "__main__":
     exit_on_interrupt()
 
-from engine.cli import guarded, main
+from engine.cli.dispatch import guarded, main
 
 if __name__ == "__main__":
     sys.exit(guarded(main))

@@ -8,7 +8,6 @@ the new.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.errors import UserError
+from engine.files import replace_file
 
 FORMAT = "loci-checkpoint-1"
 CONFIG = "config.json"
@@ -68,27 +68,6 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor
             if before == config:
                 raise
     raise UserError(f"checkpoint {folder}: it is replaced faster than it can be read; try again")
-
-
-def replace_file(path: str | Path, data: bytes) -> None:
-    """Write `data` to a file beside `path`, flush it to the disk, and rename it to `path`.
-
-    Raises OSError, always with the name of `path`: a write to a full disk has none of its own.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_group(folder: Path, group: str, named: Mapping[str, Tensor]) -> dict[str, str | int]:
@@ -212,14 +191,3 @@ def _is_pickle(path: Path) -> bool:
     if head[8:] == b"{" and length <= path.stat().st_size - 8:
         return False
     return head[:1] == b"\x80" or head[:2] == b"PK"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to the disk; only POSIX systems can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,82 +1,16 @@
-"""Worlds and presets: frozen dataclasses that are read from TOML and written back to it."""
+"""Worlds, as ``worlds/NAME.toml`` describes them."""
 
-import json
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
-from engine.errors import UserError, nearest, unknown
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-T = TypeVar("T")
+from engine.errors import UserError, unknown
+from engine.presets import PRESETS, Preset
+from engine.toml import from_toml
 
 _BUTTON = re.compile(r"[A-Za-z0-9_]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """One size of world: the frame in pixels, the latent per patch, the generator's shape and its cache.
-
-    `window` and `sink` count frames, `clip` is the largest rotary distance inside the window and `far` the
-    largest one anywhere, both in frames.
-    """
-
-    height: int
-    width: int
-    patch: int
-    latent: int
-    dim: int
-    depth: int
-    heads: int
-    window: int
-    sink: int
-    clip: int
-    far: int
-    name: str
-
-    def __post_init__(self) -> None:
-        assert self.height % self.patch == 0 and self.width % self.patch == 0, self
-        assert self.dim % self.heads == 0, self
-
-    @property
-    def rows(self) -> int:
-        """Patches from top to bottom."""
-        return self.height // self.patch
-
-    @property
-    def columns(self) -> int:
-        """Patches from left to right."""
-        return self.width // self.patch
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one frame, one a patch."""
-        return self.rows * self.columns
-
-
-def _preset(name: str, *numbers: int) -> Preset:
-    names = [entry.name for entry in fields(Preset) if entry.name != "name"]
-    return Preset(name=name, **dict(zip(names, numbers, strict=True)))
-
-
-# name, height, width, patch, latent, dim, depth, heads, window, sink, clip, far
-PRESETS: Mapping[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        _preset("pico", 48, 64, 16, 64, 128, 4, 2, 4, 1, 5, 8),  # for agents: fast, and remembers 4 frames
-        _preset("nano", 48, 64, 16, 64, 192, 6, 3, 12, 2, 13, 32),
-        _preset("lite", 96, 128, 16, 96, 256, 8, 4, 8, 2, 9, 32),
-        _preset("base", 96, 128, 8, 48, 512, 12, 8, 8, 2, 9, 32),
-    )
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,117 +126,3 @@ def load_world(name_or_path: str | Path) -> WorldConfig:
             raise UserError(f"{unknown('world', text, known)} (or give the path of a .toml file)")
         path = project_root() / "worlds" / f"{text}.toml"
     return replace(from_toml(WorldConfig, path), name=path.stem)
-
-
-def from_toml(cls: type[T], path: str | Path) -> T:
-    """Read the dataclass `cls` from a TOML file; what is wrong is a UserError that names the file."""
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-        table = tomllib.loads(text)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: this is a folder; expected a .toml file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (at byte {error.start}); expected a .toml file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    return from_dict(cls, table, str(path))
-
-
-def from_dict(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Build the dataclass `cls` from plain values; `where` opens every message.
-
-    Raises UserError for an unknown key (naming the nearest known one), a missing one and a wrong type.
-    A list becomes a tuple where the field is one, an integer a float where the field is one.
-    """
-    hidden: frozenset[str] = getattr(cls, "NOT_IN_FILE", frozenset())
-    known: dict[str, Field[Any]] = {entry.name: entry for entry in fields(cls) if entry.name not in hidden}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            guess = nearest(key, known)
-            hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known)}"
-            raise UserError(f"{where}: unknown key {key!r}; {hint}")
-    missing = [
-        name
-        for name, entry in known.items()
-        if name not in table and entry.default is MISSING and entry.default_factory is MISSING
-    ]
-    if missing:
-        raise UserError(f"{where}: missing {', '.join(repr(name) for name in missing)}")
-    hints = get_type_hints(cls)
-    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
-    try:
-        return cls(**values)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the type `hint` wants it, or raise UserError."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (Union, UnionType):
-        options = [option for option in arguments if option is not type(None)]
-        assert len(options) == 1, f"{where}: only `X | None` is supported"
-        return _convert(options[0], value, where)
-    if is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if origin in (tuple, list) and isinstance(value, (list, tuple)):
-        return origin(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return {key: _convert(arguments[1], entry, f"{where}.{key}") for key, entry in value.items()}
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise UserError(f"{where}: expected {_describe(hint)}, got {value!r}")
-
-
-def _describe(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (tuple, list):
-        return f"a list, each entry {_describe(arguments[0])}"
-    if origin in (dict, Mapping) or is_dataclass(hint):
-        return "a table"
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
-
-
-def to_toml(obj: Any) -> str:
-    """Return a dataclass as TOML that `from_toml` reads back to an equal one. None is left out."""
-    hidden: frozenset[str] = getattr(obj, "NOT_IN_FILE", frozenset())
-    return _table({entry.name: getattr(obj, entry.name) for entry in fields(obj) if entry.name not in hidden}, "")
-
-
-def _table(table: Mapping[str, Any], prefix: str) -> str:
-    """Return the plain values of a table first, because a sub-table ends its parent."""
-    lines, below = [], []
-    for key, value in table.items():
-        if is_dataclass(value) and not isinstance(value, type):
-            value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
-        if isinstance(value, Mapping):
-            name = f"{prefix}{_key(key)}"
-            below.append(f"\n[{name}]\n{_table(value, name + '.')}")
-        elif value is not None:
-            lines.append(f"{_key(key)} = {_value(value)}\n")
-    return "".join(lines + below)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)  # TOML writes inf and nan as Python does
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(entry) for entry in value)}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_key(key)} = {_value(entry)}' for key, entry in value.items())}}}"
-    raise TypeError(f"TOML cannot hold a {type(value).__name__}")

@@ -11,8 +11,10 @@ import numpy as np
 
 from engine import checkpoint as checkpoints
 from engine import runtime
-from engine.config import PRESETS, WorldConfig, from_dict
+from engine.config import WorldConfig
 from engine.errors import UserError
+from engine.presets import PRESETS
+from engine.toml import from_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

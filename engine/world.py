@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.history.cache import MODES, Cache, Mode
+from engine.history.state import cache_from, state_of
 from engine.model import odometry
-from engine.model.cache import MODES, Cache, Mode
-from engine.model.cache_state import cache_from, state_of
 from engine.model.codec import Codec
 from engine.model.generator import Generator
 from engine.model.heads import Heads

@@ -215,7 +215,7 @@ class Dream:
 
     def player(self, model: Any) -> Callable[[np.ndarray], int]:
         """The policy's actions, drawn by random numbers of their own."""
-        from engine.train.policies import sampled
+        from engine.data.policies import sampled
 
         rng = np.random.default_rng(self.args.seed)
         return lambda seen: int(sampled(model, seen, rng))

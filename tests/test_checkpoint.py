@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine import checkpoint
 from engine.errors import UserError
+from engine.files import replace_file
 
 CONFIG = {"world": "doom-plain", "buttons": ["forward", "back"], "notes": {"steps": 3}}
 
@@ -293,8 +294,8 @@ def test_the_files_have_the_permissions_of_any_new_file(folder: Path) -> None:
 
 
 def test_a_replaced_file_is_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    checkpoint.replace_file(tmp_path / "a.json", b"old")
-    checkpoint.replace_file(tmp_path / "a.json", b"new")
+    replace_file(tmp_path / "a.json", b"old")
+    replace_file(tmp_path / "a.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_bytes() == b"new"
 

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import config
-from engine.config import PRESETS, WorldConfig, from_dict, from_toml, load_world, to_toml
+from engine.config import WorldConfig, load_world
 from engine.errors import UserError
+from engine.presets import PRESETS
+from engine.toml import from_dict, from_toml, to_toml, tomllib
 
 WORLD = """
 title = "Doom, plain rooms"
@@ -129,7 +131,7 @@ def test_every_world_of_the_project_can_be_read() -> None:
     for name in config.list_worlds():
         world = load_world(name)
         assert world.name == name
-        assert from_dict(WorldConfig, config.tomllib.loads(to_toml(world)), name) == replace(world, name="")
+        assert from_dict(WorldConfig, tomllib.loads(to_toml(world)), name) == replace(world, name="")
 
 
 def test_presets_are_named_as_they_are_keyed_and_count_their_tokens() -> None:
@@ -140,7 +142,7 @@ def test_presets_are_named_as_they_are_keyed_and_count_their_tokens() -> None:
         "lite": 48,
         "base": 192,
     }
-    assert PRESETS["nano"].far == 32 and PRESETS["base"].latent == 48
+    assert PRESETS["nano"].far == 32 and PRESETS["base"].channels == 48
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

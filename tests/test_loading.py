@@ -14,8 +14,8 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.loading import fitted, load_codec, load_starts, open_world, read_image
 from engine.model.codec import Codec
-from engine.train.codec import codec_config
-from engine.train.generator import Generator, generator_config
+from engine.train.stages.codec import codec_config
+from engine.train.stages.generator import Generator, generator_config
 
 CONFIG = load_world("doom-plain")
 

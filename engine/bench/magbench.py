@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from engine import runtime
 from engine.bench import report
-from engine.bench.metrics import flip, has_flip, interval, psnr, psnr_table, ssim
 from engine.errors import UserError
+from engine.measures import flip, has_flip, interval, psnr, psnr_table, ssim
 
 COMMAND = "bench magbench"
 COLUMNS = ("video_path", "raw_caption", "duration(sec)")

@@ -16,9 +16,9 @@ import numpy as np
 
 from engine import checkpoint as checkpoints
 from engine import runtime
-from engine.checkpoint import replace_file
 from engine.config import WorldConfig
 from engine.errors import UserError
+from engine.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

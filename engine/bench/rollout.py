@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from engine.bench.metrics import flip, psnr, ssim
 from engine.bench.truth import Episodes
+from engine.measures import flip, psnr, ssim
 from engine.model.codec import Codec
 from engine.world import World
 

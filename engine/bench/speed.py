@@ -20,8 +20,8 @@ from engine.bench.opening import Options
 from engine.bench.work import cold_bytes, copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
+from engine.history.cache import MODES
 from engine.loading import fitted
-from engine.model.cache import MODES
 from engine.world import World
 
 COMMAND = "bench speed"

@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.config import WorldConfig
+from engine.data.collect import collect_episode
+from engine.data.walks import CONTRARY
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.sources.splits import SPLITS
-from engine.train.collect import collect_episode
-from engine.train.walks import CONTRARY
 
 COMPONENTS = {"forward": 0, "strafe_left": 1, "turn_left": 2}
 """Columns of `motion` that an axis, named by its positive button, moves along."""

@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
-from engine.session_info import info_of_source
-from engine.session_record import SessionRecorder
-from engine.session_store import free_name
-from engine.session_writer import Drawn
+from engine.sessions.info import info_of_source
+from engine.sessions.recorder import SessionRecorder
+from engine.sessions.store import free_name
+from engine.sessions.writer import Drawn
 
 
 class RecordSession(gym.Wrapper[Any, Any, Any, Any]):

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import actions as buttons_of
 from engine.errors import UserError
-from engine.sources.gymnasium_source import shrink
+from engine.sources.gymnasium.source import shrink
 
 MOST_KEYS = 3
 """Keys held together, in `Actions.keys`."""

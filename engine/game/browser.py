@@ -14,8 +14,8 @@ from engine.errors import UserError
 from engine.game.commands import new_file
 from engine.game.hud import ACCENT, FAINT, TEXT, Hud
 from engine.game.timeline import Timeline, bar_of, draw
-from engine.session import Session
-from engine.session_replay import Pictures
+from engine.sessions.reader import Session
+from engine.sessions.replay import Pictures
 from engine.video import VideoWriter, save_picture
 
 POLL_MS = 12

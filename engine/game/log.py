@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from engine.game.game import Game
-from engine.session_info import MAX_SWITCHES, Parent, SessionInfo
-from engine.session_record import SessionRecorder, branch_info
-from engine.session_store import free_name
-from engine.session_writer import Drawn
+from engine.sessions.info import MAX_SWITCHES, Parent, SessionInfo
+from engine.sessions.recorder import SessionRecorder, branch_info
+from engine.sessions.store import free_name
+from engine.sessions.writer import Drawn
 
 
 @dataclass(frozen=True)

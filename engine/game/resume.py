@@ -10,10 +10,10 @@ import numpy as np
 from engine.errors import UserError
 from engine.game.game import Game, Origin
 from engine.game.log import SessionLog
-from engine.session import Session, open_session
-from engine.session_info import Parent, info_of_world
-from engine.session_replay import Replayer, open_world_of
-from engine.session_store import free_name
+from engine.sessions.info import Parent, info_of_world
+from engine.sessions.reader import Session, open_session
+from engine.sessions.replay import Replayer, open_world_of
+from engine.sessions.store import free_name
 
 
 def parent_of(session: Session, frame: int) -> Parent:
@@ -37,7 +37,7 @@ def check_folder(folder: Path, session: Session) -> None:
 class Resumer:
     """Opens the game that goes on from `frame` of a session, in the world that it was recorded in.
 
-    options: those of `engine.session_replay.open_world_of`. record: a folder for the branch; None records nothing.
+    options: those of `engine.sessions.replay.open_world_of`. record: a folder for the branch; None records nothing.
     """
 
     def __init__(self, session: Session, frame: int, record: Path | None, **options: Any) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 from engine.errors import UserError
 from engine.game.browser import Browser
 from engine.game.resume import free_folder, parent_of
-from engine.session import Session, open_session
-from engine.session_info import is_world_name
-from engine.session_record import SessionRecorder, branch_info
-from engine.session_replay import Pictures, Replayer, open_world_of
-from engine.session_tree import sessions_in
+from engine.sessions.info import is_world_name
+from engine.sessions.reader import Session, open_session
+from engine.sessions.recorder import SessionRecorder, branch_info
+from engine.sessions.replay import Pictures, Replayer, open_world_of
+from engine.sessions.tree import sessions_in
 
 
 class Review:
-    """A recorded session to look at; options are those of `engine.session_replay.open_world_of`."""
+    """A recorded session to look at; options are those of `engine.sessions.replay.open_world_of`."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.session = open_session(folder)

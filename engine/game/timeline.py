@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pygame
 
 from engine.game.hud import ACCENT, FAINT, RED, TEXT, Hud
-from engine.session import Session
+from engine.sessions.reader import Session
 
 TRACK = (46, 51, 61)
 PAST = (88, 96, 112)

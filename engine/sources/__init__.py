@@ -19,9 +19,9 @@ def make_source(config: WorldConfig, *, height: int | None = None, width: int | 
             raise UserError(f"source_options must not name {option!r}: the world's file says it elsewhere")
     size = height or config.shape.height, width or config.shape.width
     if config.source == "doom":
-        from engine.sources.doom import DoomEnv
+        from engine.sources.doom.source import DoomEnv
 
         return DoomEnv(config.buttons, *size, **config.source_options)
-    from engine.sources import gymnasium_source
+    from engine.sources.gymnasium import source
 
-    return gymnasium_source.make(config.source, config.buttons, *size, config.source_options)
+    return source.make(config.source, config.buttons, *size, config.source_options)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from engine import checkpoint, runtime
 from engine.errors import UserError
+from engine.files import replace_file
 from engine.loading import fits
 
 
@@ -162,7 +163,7 @@ class LossLog:
         if path.exists():
             with path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if len(row) == 2 and row[0].isdigit() and int(row[0]) < step]
-        checkpoint.replace_file(path, "".join(f"{a},{b}\n" for a, b in rows).encode())
+        replace_file(path, "".join(f"{a},{b}\n" for a, b in rows).encode())
         self.file = path.open("a")
 
     def add(self, step: int, loss: float) -> None:

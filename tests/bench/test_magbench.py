@@ -9,8 +9,8 @@ import pytest
 
 from engine import cli
 from engine.bench import magbench
-from engine.bench.metrics import BEST_PSNR, has_flip
 from engine.errors import UserError
+from engine.measures import BEST_PSNR, has_flip
 from engine.video import VideoWriter
 
 HEAD = "video_path,raw_caption,duration(sec)\n"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from engine.bench import rollout
-from engine.bench.metrics import BEST_PSNR
 from engine.bench.truth import Episodes
+from engine.measures import BEST_PSNR
 from engine.model.codec import Codec, CodecConfig
 
 

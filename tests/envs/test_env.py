@@ -17,8 +17,8 @@ from engine.envs.env import LociEnv
 from engine.envs.registration import env_name
 from engine.envs.source import SourceEnv
 from engine.errors import UserError
-from tests.envs.worlds import WORLD, make, moves, with_heads
-from tests.train import fake_source
+from tests.support import fake_source
+from tests.support.worlds import WORLD, make, moves, with_heads
 
 IDS = [f"Loci/{env_name(world)}{kind}-v0" for world in list_worlds() for kind in ("", "Source")]
 

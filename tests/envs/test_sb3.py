@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor, VecTransposeImage
 
 from engine.envs.sb3 import LociVecEnv
-from tests.envs.worlds import make, make_vec, moves
+from tests.support.worlds import make, make_vec, moves
 
 
 def opened(count: int = 2, **options) -> LociVecEnv:

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from engine.envs.vector import LociVectorEnv
-from tests.envs.worlds import make, make_vec, moves, with_heads
+from tests.support.worlds import make, make_vec, moves, with_heads
 
 ONE = np.array([False, True, False])
 

@@ -15,9 +15,9 @@ from engine.game.browser import Browser, shared
 from engine.game.resume import Resumer, check_folder, free_folder
 from engine.game.review import Review
 from engine.game.timeline import Timeline, bar_of, clock
-from engine.session import open_session
-from engine.session_replay import Replayer, verify
-from tests.session_help import CONFIG, WEIGHTS, branch, record
+from engine.sessions.reader import open_session
+from engine.sessions.replay import Replayer, verify
+from tests.support.sessions import CONFIG, WEIGHTS, branch, record
 from tests.test_world import make_world
 
 

@@ -4,7 +4,7 @@ import pytest
 from engine.errors import UserError
 from engine.game.controls import RESERVED, Controls, check_keys, key_names
 from engine.game.gamepad import Gamepads, Pad
-from tests.game.fake_world import BUTTONS, KEYS
+from tests.support.fake_world import BUTTONS, KEYS
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from engine.errors import UserError
 from engine.game.game import REWIND_SLOTS, REWIND_STRIDE, Game, Origin, choose_start
 from engine.game.headless import default_walk, pad_script, play
 from engine.game.timings import Timings
-from tests.game.fake_world import BUTTONS, STARTS, FakeWorld
+from tests.support.fake_world import BUTTONS, STARTS, FakeWorld
 
 
 def advance(game: Game, frames: int, *pressed: str) -> np.ndarray:

@@ -8,10 +8,10 @@ import pytest
 from engine.errors import UserError
 from engine.game.game import Game
 from engine.game.log import SessionLog
-from engine.session import open_session
-from engine.session_info import MAX_SWITCHES
-from engine.session_replay import Pictures, Replayer, verify
-from tests.session_help import info_for
+from engine.sessions.info import MAX_SWITCHES
+from engine.sessions.reader import open_session
+from engine.sessions.replay import Pictures, Replayer, verify
+from tests.support.sessions import info_for
 from tests.test_world import BUTTONS, make_world, pictures
 
 
@@ -122,7 +122,7 @@ def test_a_recording_that_fails_is_told_once_and_play_goes_on(tmp_path: Path, mo
     def fail(self: object, *arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.session_writer.SessionWriter.write", fail)
+    monkeypatch.setattr("engine.sessions.writer.SessionWriter.write", fail)
     player.play(3)
     while not said:
         pass

@@ -15,7 +15,7 @@ from engine.errors import UserError
 from engine.game.controls import Controls
 from engine.game.game import Game
 from engine.game.window import START_SIZE, Settings, Window
-from tests.game.fake_world import BUTTONS, KEYS, STARTS, FakeWorld
+from tests.support.fake_world import BUTTONS, KEYS, STARTS, FakeWorld
 
 
 class Player:

@@ -12,7 +12,7 @@ from engine.errors import UserError
 from engine.game.controls import Controls
 from engine.game.game import Game
 from engine.game.worker import Shown, Worker
-from tests.game.fake_world import BUTTONS, KEYS, STARTS, FakeWorld
+from tests.support.fake_world import BUTTONS, KEYS, STARTS, FakeWorld
 
 Make = Callable[..., tuple[Worker, FakeWorld, Controls]]
 

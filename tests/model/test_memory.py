@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from engine.history.cache import Cache, Mode
+from engine.history.cold import ColdStore
+from engine.history.state import cache_from, state_of
 from engine.model import odometry
 from engine.model.attention import two_streams
-from engine.model.cache import Cache, Mode
-from engine.model.cache_state import cache_from, state_of
-from engine.model.cold import ColdStore
 from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
 from engine.model.memory import Memory, MemoryConfig, new_delta, with_delta
 

@@ -10,20 +10,22 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from engine import checkpoint, ship
-from engine.config import load_world, to_toml
+from engine import checkpoint
+from engine.cli import ship
+from engine.config import load_world
+from engine.data.clips import Latents
+from engine.data.shards import checksums
+from engine.data.signals import Signals, SignalSampler, load_signals
 from engine.envs.env import LociEnv
 from engine.errors import UserError
 from engine.loading import open_world
 from engine.model.codec import Codec, CodecConfig
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.heads import Heads, HeadsConfig
-from engine.train import heads as stage
-from engine.train.dataset import Latents
+from engine.toml import to_toml
 from engine.train.scores import best_threshold, scores_of
-from engine.train.shards import checksums
-from engine.train.signals import Signals, SignalSampler, load_signals
-from tests.train import fake_source
+from engine.train.stages import heads as stage
+from tests.support import fake_source
 
 GOAL = 200
 

@@ -11,16 +11,18 @@ import torch
 
 pytest.importorskip("vizdoom")
 
-from engine import checkpoint, ship
+from engine import checkpoint
+from engine.cli import ship
 from engine.config import load_world
+from engine.data import collect
+from engine.data.clips import ClipSampler, Latents
 from engine.errors import UserError
 from engine.loading import open_world
 from engine.model import odometry
-from engine.train import codec as codec_stage
-from engine.train import collect, distill, joint
-from engine.train import generator as generator_stage
-from engine.train import memory as memory_stage
-from engine.train.dataset import ClipSampler, Latents
+from engine.train.stages import codec as codec_stage
+from engine.train.stages import distill, joint
+from engine.train.stages import generator as generator_stage
+from engine.train.stages import memory as memory_stage
 
 pytestmark = pytest.mark.timeout(400)  # the stages' first run counts for the test that asks first
 WORLD = "doom-plain"

@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.data.clips import ClipSampler, Latents
 from engine.model import odometry
 from engine.model.generator import Clip, Generator, GeneratorConfig
 from engine.model.sampler import denoising_step_list, sample
-from engine.train.dataset import ClipSampler, Latents
-from engine.train.generator import TwoStreams
 from engine.train.randomness import Randomness
-from engine.train.rollout import (
+from engine.train.rollouts import (
     carried,
     most_stretches,
     play_on,
@@ -25,6 +24,7 @@ from engine.train.rollout import (
     stacked,
     stretch,
 )
+from engine.train.stages.generator import TwoStreams
 
 MOTION = ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
 SHAPE: dict[str, Any] = {"dim": 64, "depth": 2, "heads": 2, "window": 8, "sink": 2, "clip": 8, "far": 20}

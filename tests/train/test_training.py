@@ -15,14 +15,14 @@ import torch
 pytest.importorskip("vizdoom")
 
 from engine.config import load_world, project_root
+from engine.data import collect
+from engine.data.clips import ClipSampler, Latents, check_data, load_latents, read_shard
 from engine.errors import UserError
 from engine.loading import load_codec, open_world
 from engine.model import odometry
-from engine.train import codec as codec_stage
-from engine.train import collect
-from engine.train import generator as generator_stage
-from engine.train.dataset import ClipSampler, Latents, check_data, load_latents, read_shard
 from engine.train.loop import learning_rate, pack_optimizers, unpack_optimizers
+from engine.train.stages import codec as codec_stage
+from engine.train.stages import generator as generator_stage
 
 WORLD = "doom-plain"
 

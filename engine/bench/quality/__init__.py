@@ -1,0 +1,1 @@
+"""``bench quality``: does a world obey, and does it stay sharp?"""

@@ -1,0 +1,192 @@
+"""``python -m engine bench quality WORLD``: does it obey and stay sharp? The simulator is the truth.
+
+On test maps, which no training has seen: the codec's reconstruction, the next frame after real history, rollouts
+under the simulator's actions, buttons read back from generated frames by a probe, and the drift of a long walk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.bench import report
+from engine.bench.opening import Options
+from engine.bench.quality import view
+from engine.bench.quality.drift import Drift, free_play
+from engine.bench.quality.drift import summary as drift_summary
+from engine.bench.quality.follow import follow, probe_for
+from engine.bench.rollout import SHOWN, Scores, compare, groups, moments
+from engine.bench.truth import pick_maps, play_episodes
+from engine.config import WorldConfig, load_world
+from engine.errors import UserError, unknown
+from engine.history.cache import MODES
+from engine.loading import fitted
+from engine.measures import has_flip, interval, mean_seen
+from engine.pictures import save_grid
+from engine.sources.splits import SPLITS
+from engine.world import World
+
+COMMAND = "bench quality"
+SHEET_EPISODES = 8
+LEAD_IN = 12
+"""Frames of a walk before the history: at most so long it stands still at first."""
+
+
+@dataclass
+class Args(Options):
+    """Compare a world with its simulator under the same actions, on maps that no training has seen."""
+
+    episodes: int = 16
+    """Test maps, one episode each."""
+    frames: int = 128
+    """Frames to generate in an episode."""
+    history: int = 8
+    """Real frames before them."""
+    memory: str = "window"
+    """How the world remembers: window, full or mag."""
+    drift_frames: int = 1000
+    """Frames of the long walk; 0 leaves it out."""
+    drift_worlds: int = 8
+    """Test maps of the long walk."""
+    probe_frames: int = 12000
+    """Real frames that the probe learns from; 0 leaves action following out."""
+    batch: int = 16
+    """Episodes at the same time."""
+    sheet: Path | None = None
+    """Write real beside generated frames here, a PNG, and the long walk beside it, as NAME-drift.png."""
+
+
+def check(args: Args) -> None:
+    """Raise UserError where an argument makes no sense."""
+    args.check_options()
+    for name in ("episodes", "frames", "history", "drift_worlds", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
+    for name in ("drift_frames", "probe_frames"):
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(args, name)}")
+    for name in ("episodes", "drift_worlds"):
+        if getattr(args, name) > len(SPLITS["test"]):
+            raise UserError(
+                f"--{name.replace('_', '-')} must be at most {len(SPLITS['test'])}, the number of test maps,"
+                f" not {getattr(args, name)}"
+            )
+    if args.memory not in MODES:
+        raise UserError(unknown("memory mode", args.memory, MODES))
+
+
+def against_truth(world: World, config: WorldConfig, args: Args, maps: np.ndarray) -> tuple[Scores, list[list[Any]]]:
+    """Score all episodes; also the rows of a sheet, real and generated in turn."""
+    parts: list[Scores] = []
+    rows: list[list[Any]] = []
+    size = world.height, world.width
+    total = -(-len(maps) // world.batch) * 2 * args.frames
+    with tqdm(total=total, desc="rollouts", unit="frame") as bar:
+        for index, count in groups(len(maps), world.batch):
+            length = args.history + args.frames
+            played = play_episodes(config, size, maps[index], LEAD_IN + length, args.seed, "walk")
+            # A source whose episodes are short is measured from its first frame on.
+            played = played.part(LEAD_IN if played.there.all() else 0, length)
+            seeds = [args.seed + int(i) for i in index]
+            scores, drawn = compare(world, played, args.history, seeds, count, bar)
+            parts.append(scores)
+            for i in range(min(count, SHEET_EPISODES - len(rows) // 2)):
+                ahead = moments(args.frames, SHOWN)
+                rows += [[played.frames[i, args.history + t - 1] for t in ahead], [drawn[i, t - 1] for t in ahead]]
+    return Scores.joined(parts), rows
+
+
+def figures(scores: Scores) -> dict[str, Any]:
+    """Means and intervals over episodes of what was scored against the simulator."""
+    found: dict[str, Any] = {
+        "codec_psnr": _over_episodes(scores.codec_psnr),
+        "codec_ssim": _over_episodes(scores.codec_ssim),
+        "next_frame_psnr": _over_episodes(scores.next_psnr),
+        "next_frame_psnr_codec": _over_episodes(scores.next_psnr_codec),
+        "next_frame_ssim": _over_episodes(scores.next_ssim),
+        "next_frame_gap_db": _over_episodes(scores.codec_psnr - scores.next_psnr),
+    }
+    found["rollout"] = [
+        {
+            "ahead": ahead,
+            "psnr": interval(scores.psnr[:, ahead - 1]),
+            "ssim": interval(scores.ssim[:, ahead - 1]),
+            "flip": interval(scores.flip[:, i]),
+            "still_psnr": interval(scores.still_psnr[:, ahead - 1]),
+            "codec_psnr": interval(scores.codec_psnr[:, ahead - 1]),
+        }
+        for i, ahead in enumerate(moments(scores.psnr.shape[1]))
+    ]
+    found["rollout_psnr"] = [interval(column)["mean"] for column in scores.psnr.T]
+    return found
+
+
+def _over_episodes(values: np.ndarray) -> dict[str, float]:
+    """(E, F) -> the mean over frames, with its interval over episodes."""
+    return interval(mean_seen(values), np.isfinite(values).sum(1))
+
+
+def run(args: Args) -> None:
+    """Measure, print a table, write the files that were asked for. Raises UserError."""
+    check(args)
+    config = fitted(load_world(args.world), args.checkpoint)
+    plot, sheet = report.beside(args.json, args.plot), args.sheet
+    report.check_outputs(args.json, plot, sheet)
+    world = args.open(config, min(args.batch, args.episodes), args.memory)
+    result = report.header(COMMAND, args, config) | {
+        "episodes": args.episodes,
+        "frames": args.frames,
+        "history": args.history,
+        "memory": args.memory,
+        "steps": world.steps,
+        "device": str(world.device),
+        "dtype": str(world.dtype).removeprefix("torch."),
+    }
+    maps = pick_maps("test", args.episodes, args.seed)
+    scores, rows = against_truth(world, config, args, maps)
+    measured = figures(scores)
+    if args.probe_frames:
+        probe = probe_for(world, config, args.probe_frames, args.seed)
+        measured |= follow(world, probe, config, maps, args.history, args.seed)
+        real = measured["action_agreement_real"]["mean"]
+        measured["action_agreement_ratio"] = measured["action_agreement"]["mean"] / real if real else None
+    drift: Drift | None = None
+    if args.drift_frames:
+        far = args.open(config, args.drift_worlds, args.memory)
+        size, maps = (far.height, far.width), pick_maps("test", args.drift_worlds, args.seed)
+        drift = free_play(far, play_episodes(config, size, maps, args.drift_frames + 1, args.seed, "walk"), args.seed)
+        measured |= drift_summary(drift) | {"drift_frames": args.drift_frames, "drift_worlds": args.drift_worlds}
+    print(view.tables(measured))
+    result |= separated(measured)
+    if not has_flip():
+        result["notes"] = ["flip is missing: the package flip-evaluator is not installed"]
+    if args.json is not None:
+        report.save_json(args.json, result)
+    if plot is not None:
+        view.draw(plot, scores, drift)
+    if sheet is not None:
+        heads = [f"+{ahead}" for ahead in moments(args.frames, SHOWN)]
+        save_grid(sheet, rows, ["real", "generated"] * (len(rows) // 2), heads)
+        if drift is not None:
+            labels = [f"world {i}" for i in range(min(SHEET_EPISODES, len(drift.sheet)))]
+            beside = sheet.with_name(f"{sheet.stem}-drift{sheet.suffix}")
+            save_grid(
+                beside, [list(row) for row in drift.sheet[:SHEET_EPISODES]], labels, [str(t) for t in drift.shown]
+            )
+
+
+def separated(measured: dict[str, Any]) -> dict[str, Any]:
+    """Plain numbers under their names, and their intervals under "intervals"; the required fields always there."""
+    plain: dict[str, Any] = dict.fromkeys(("action_agreement", "action_agreement_real", "sharpness_drift"))
+    spans = {}
+    for name, value in measured.items():
+        if isinstance(value, dict) and value.keys() == {"mean", "low", "high"}:
+            plain[name] = value["mean"]
+            spans[name] = [value["low"], value["high"]]
+        else:
+            plain[name] = value
+    return plain | {"intervals": spans}

@@ -1,0 +1,1 @@
+"""``bench revisit``: does a world remember places that are left and seen again?"""

@@ -1,0 +1,231 @@
+"""``python -m engine bench revisit WORLD``: does it remember? Places that are left and seen again, on test maps.
+
+Walks are those of `engine.bench.revisit.tasks`; the simulator plays them and is the truth. With `truth` history
+the cache is filled with real frames up to the return, which is then drawn under the true actions and compared
+with the simulator; with `generated` history all but the first frames are drawn, and the return is compared with
+the world's own frames of the first sight. Every mode meets the same walks and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.bench import report
+from engine.bench.opening import Options
+from engine.bench.revisit import view
+from engine.bench.revisit.cells import Cell, Key, collected
+from engine.bench.revisit.play import HISTORIES, Played, ceiling, cut, joined, play, scores
+from engine.bench.revisit.tasks import MAX_SCORED, MIN_GAP, REAL, TASKS, Timetable
+from engine.bench.revisit.truth import Visits, check_source, visits
+from engine.bench.rollout import groups
+from engine.bench.speed import numbers
+from engine.config import WorldConfig, load_world
+from engine.errors import UserError, unknown
+from engine.history.cache import MODES
+from engine.loading import fitted
+from engine.measures import has_flip
+from engine.sources import make_source
+from engine.sources.splits import SPLITS
+from engine.video import check_path
+from engine.world import Snapshot, World
+
+COMMAND = "bench revisit"
+MAX_GAP = 100_000
+FULL_BYTES = 2 * 10**9
+"""What the caches of a batch in the mode `full` may take, with what they need while they grow."""
+FULL_GROWTH = 2.5
+TRUTH_BYTES = 4 * 10**8
+"""What the simulator's frames of a batch may take."""
+
+
+@dataclass
+class Args(Options):
+    """Leave places and come back: how well does the picture match what was there, by memory mode and gap?"""
+
+    tasks: str = ",".join(TASKS)
+    """Walks: spin, there-and-back, loop."""
+    gaps: str = "64,256"
+    """Frames, 16 or more, between leaving a place and seeing it again."""
+    modes: str = ",".join(MODES)
+    """Memory modes."""
+    history: str = "truth"
+    """Before the return: truth, generated, or both with a comma."""
+    episodes: int = 100
+    """Test maps for each task and gap, one episode each."""
+    scored: int = 8
+    """Frames of a return that are scored, 1 to 12."""
+    batch: int = 16
+    """Episodes at the same time; fewer where memory would not hold them."""
+    video: Path | None = None
+    """Write truth and modes side by side here, an mp4 or gif."""
+    sheet: Path | None = None
+    """Write pictures of returns here, a PNG."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the arguments name."""
+
+    tasks: list[str]
+    gaps: list[int]
+    modes: list[str]
+    histories: list[str]
+
+
+def named(text: str, kind: str, known: Sequence[str]) -> list[str]:
+    """Read names with commas between; UserError for one that isn't known."""
+    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise UserError(unknown(kind, name, known))
+    return names
+
+
+def check(args: Args) -> Choice:
+    """Read the lists; raise UserError where an argument makes no sense."""
+    args.check_options()
+    for name, top in (("episodes", len(SPLITS["test"])), ("scored", MAX_SCORED), ("batch", 4096)):
+        if not 1 <= getattr(args, name) <= top:
+            raise UserError(f"--{name} must be from 1 to {top}, not {getattr(args, name)}")
+    gaps = numbers(args.gaps, "--gaps")
+    for gap in gaps:
+        if not MIN_GAP <= gap <= MAX_GAP:
+            raise UserError(f"--gaps must be from {MIN_GAP} to {MAX_GAP} frames, not {gap}")
+    return Choice(
+        named(args.tasks, "task", TASKS),
+        sorted(gaps),
+        named(args.modes, "memory mode", MODES),
+        named(args.history, "history", HISTORIES),
+    )
+
+
+class Worlds:
+    """Worlds by mode and batch, opened on first use, each with a snapshot of how it was then."""
+
+    def __init__(self, args: Args, config: WorldConfig) -> None:
+        self.args, self.config = args, config
+        self._open: dict[tuple[str, int], tuple[World, Snapshot]] = {}
+
+    def get(self, mode: str, batch: int) -> tuple[World, Snapshot]:
+        """Return a world and its first moment."""
+        if (mode, batch) not in self._open:
+            opened = self.args.open(self.config, batch, mode)
+            self._open[mode, batch] = opened, opened.snapshot()
+        return self._open[mode, batch]
+
+    def batch(self, mode: str, group: int, length: int) -> int:
+        """Worlds at the same time for a group of walks: fewer in `full`, whose caches grow with the walk."""
+        if mode != "full":
+            return group
+        world, _ = self.get(mode, 1)
+        c = world.generator.config
+        # Keys, values, and at most as much again for the part of the keys that is rotated anew.
+        frame = 3 * c.depth * c.tokens * c.dim * world.dtype.itemsize
+        most = max(1, int(FULL_BYTES / (FULL_GROWTH * frame * length)))
+        return -(-group // -(-group // most))
+
+
+def measure(worlds: Worlds, group: Visits, choice: Choice, seed: int, cells: dict[Key, Cell], bar: tqdm) -> list[Any]:
+    """Let every mode play a group of walks in every history; returns what may be shown of the first walk."""
+    length, count = group.time.length, len(group.map_seeds)
+    fixed = ceiling(worlds.get(choice.modes[0], worlds.batch(choice.modes[0], count, length))[0], group)
+    shown = []
+    for history in choice.histories:
+        first: dict[str, Played] = {}
+        for mode in choice.modes:
+            batch = worlds.batch(mode, count, length)
+            world, fresh = worlds.get(mode, batch)
+            parts = []
+            for index, whole in groups(count, batch):
+
+                def advance(frames: int, share: int = whole) -> None:
+                    bar.update(frames * share)
+
+                parts.append(cut(play(world, fresh, group.part(index), history, seed, advance), whole))
+            played = joined(parts)
+            cell = cells.setdefault((group.task, history, group.time.gap, mode), Cell())
+            cell.parts.append(scores(group, played, history) | fixed)
+            cell.seconds += played.seconds
+            cell.bytes, cell.batch = max(cell.bytes, played.bytes), max(cell.batch, batch)
+            first[mode] = cut(played, 1)
+        shown.append(view.Shown(history, group.part(np.array([0])), first))
+    return shown
+
+
+def notes(worlds: Worlds, choice: Choice) -> list[str]:
+    """What a reader of the figures must know."""
+    found = [
+        "psnr_matched takes, for each frame, the nearest one by PSNR of the return segment (truth history) or of the"
+        " first sight (generated history); the paper takes the nearest by LPIPS",
+        "lpips is not measured: its weights are not at hand",
+        "a generated history that has gone blank or stands still agrees with itself: there, psnr speaks of memory only"
+        " as far as it lies above psnr_still, and psnr_truth says whether the pictures are still of this world",
+        "frame_ms_p50 is a step of `batch` worlds together",
+    ]
+    if not has_flip():
+        found.append("flip is missing: the package flip-evaluator is not installed")
+    kept = worlds.get(choice.modes[0], 1)[0].generator.config
+    if choice.gaps[0] <= kept.window:
+        found.append(f"a gap of {choice.gaps[0]} frames lies within the window of {kept.window}")
+    if kept.sink > REAL:
+        found.append(f"the sink of {kept.sink} frames may hold views of the place")
+    return found
+
+
+def run(args: Args) -> None:
+    """Measure, print a table, write the files that were asked for. Raises UserError."""
+    choice = check(args)
+    config = fitted(load_world(args.world), args.checkpoint)
+    check_source(config, choice.tasks)
+    plot = report.beside(args.json, args.plot)
+    if plot is not None and args.sheet is not None and plot.resolve() == args.sheet.resolve():
+        raise UserError(f"{plot} is named for the plot and for the sheet; the plot goes beside the JSON: choose --plot")
+    report.check_outputs(args.json, plot, args.video, args.sheet)
+    if args.video is not None:
+        check_path(args.video, (".mp4", ".gif"))
+    worlds = Worlds(args, config)
+    for mode in choice.modes:  # a checkpoint that lacks one is found before the work
+        worlds.get(mode, 1)
+    world, _ = worlds.get(choice.modes[0], 1)
+    result = report.header(COMMAND, args, config) | {
+        "episodes": args.episodes,
+        "scored": args.scored,
+        "steps": world.steps,
+        "device": str(world.device),
+        "dtype": str(world.dtype).removeprefix("torch."),
+        "notes": notes(worlds, choice),
+    }
+    cells: dict[Key, Cell] = {}
+    shown: list[view.Shown] = []
+    times = [Timetable(gap, args.scored) for gap in choice.gaps]
+    total = len(choice.tasks) * args.episodes * len(choice.modes) * len(choice.histories)
+    with (
+        tqdm(total=total * sum(time.length for time in times), unit="frame", smoothing=0.05) as bar,
+        closing(make_source(config, height=world.height, width=world.width)) as env,
+    ):
+        for task in choice.tasks:
+            for time in times:
+                bar.set_description(f"{task}, gap {time.gap}")
+                held = TRUTH_BYTES // (time.length * world.height * world.width * 3)
+                group_size = max(1, min(args.batch, args.episodes, held))
+                for number, group in enumerate(visits(env, task, time, args.seed, args.episodes, group_size)):
+                    found = measure(worlds, group, choice, args.seed, cells, bar)
+                    shown += found if number == 0 else []
+                if args.json is not None:
+                    whole = task == choice.tasks[-1] and time == times[-1]
+                    report.save_json(args.json, result | {"complete": whole} | collected(cells, args.episodes))
+    result |= collected(cells, args.episodes)
+    print(view.tables(result))
+    if plot is not None:
+        view.draw(plot, result["cells"])
+    if args.sheet is not None:
+        view.save_sheet(args.sheet, shown)
+    if args.video is not None:
+        view.save_video(args.video, shown, config.frame_rate)

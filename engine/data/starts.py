@@ -1,0 +1,78 @@
+"""``python -m engine starts WORLD``: pictures to begin from, by default of test maps that no training saw."""
+
+import io
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from PIL import Image
+from tqdm import tqdm
+
+from engine.config import load_world
+from engine.data.shards import collect_episode
+from engine.errors import UserError
+from engine.files import replace_file
+from engine.sources import make_source
+from engine.sources.splits import SPLITS
+
+
+@dataclass
+class Args:
+    """Take start frames from a world's simulator."""
+
+    world: tyro.conf.Positional[str]
+    """World, or path of a world's TOML file."""
+    count: int = 16
+    """Start frames to make."""
+    out: Path | None = None
+    """Folder; the world's own by default."""
+    seed: int = 0
+    """First map, counted from 0; each frame comes from the map after the last one's."""
+    walk: int = 64
+    """Steps of the walk on each map, from which the frame with most to see is taken; 0 takes the first frame."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Maps to take them from."""
+
+
+def interest(frame: np.ndarray) -> float:
+    """How much there is to see in a uint8 (H, W, 3) frame: the entropy of its colours, in bits."""
+    coarse = (frame >> 5).astype(int) @ (64, 8, 1)
+    share = np.bincount(coarse.reshape(-1), minlength=512) / coarse.size
+    return float(-(share[share > 0] * np.log2(share[share > 0])).sum())
+
+
+def write_starts(
+    env: gym.Env[Any, Any], out: Path, split: str, count: int, first: int = 0, walk: int = 0
+) -> list[Path]:
+    """Write ``map-SEED.png`` files of `count` maps of a split, from its map number `first` on; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    seeds, written = SPLITS[split], []
+    for i in tqdm(range(count), unit="map", desc="starts"):
+        map_seed = seeds[(first + i) % len(seeds)]
+        episode = collect_episode(env, map_seed, max(1, walk), np.random.default_rng(map_seed))
+        frame = max(episode["frames"], key=interest)
+        data = io.BytesIO()
+        Image.fromarray(frame).save(data, "PNG", optimize=True)
+        written.append(out / f"map-{map_seed}.png")
+        replace_file(written[-1], data.getvalue())
+    return written
+
+
+def run(args: Args) -> None:
+    """Write ``map-SEED.png`` files."""
+    config = load_world(args.world)
+    maps = SPLITS[args.split]
+    if not 1 <= args.count <= len(maps):
+        raise UserError(f"--count must be in 1..{len(maps)}, not {args.count}")
+    if args.seed < 0 or args.walk < 0:
+        raise UserError("--seed and --walk must be 0 or more")
+    out = args.out or config.starts_path
+    if out is None:
+        raise UserError(f"{config.name} names no folder for start frames; give --out DIR")
+    with closing(make_source(config)) as env:
+        write_starts(env, out, args.split, args.count, args.seed, args.walk)
+    print(f"{args.count} start frames in {out}")

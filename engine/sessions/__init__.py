@@ -1,0 +1,1 @@
+"""Recorded play: stored, read, written, replayed, branched and exported."""

@@ -1,0 +1,1 @@
+"""Doom as a source: ViZDoom on maps that a seed makes."""

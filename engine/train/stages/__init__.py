@@ -1,0 +1,1 @@
+"""The stages of training, one file each; see `engine.train.loop` for what they have in common."""

@@ -1,0 +1,25 @@
+"""Workers that die are replaced."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vizdoom")
+
+from engine.config import load_world
+from engine.data.collect import Args, plan_jobs
+from engine.data.shards import Play, frames_in
+from engine.data.workers import in_processes
+
+
+def test_a_worker_that_dies_is_replaced_and_its_shards_are_made(tmp_path: Path) -> None:
+    jobs = plan_jobs(Args("doom-plain", 400, tmp_path, split="train", episode_length=50, frames_per_shard=100))
+    work = in_processes(2)(load_world("doom-plain"), tmp_path, Play(0, 50), jobs)
+    next(work)
+    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+    for _ in work:
+        pass
+    assert [frames_in(job.path(tmp_path)) for job in jobs] == [100] * 4

@@ -1,0 +1,78 @@
+"""Small sessions for tests: a tiny world, and a recording of random play in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config import WorldConfig
+from engine.sessions.info import Parent, SessionInfo, info_of_world
+from engine.sessions.recorder import SessionRecorder, branch_info
+from engine.sessions.writer import Drawn
+from engine.world import World
+from tests.test_world import BUTTONS, make_world, pictures
+
+CONFIG = WorldConfig(
+    name="tiny", title="Tiny", preset="nano", source="fake", checkpoint="nowhere", buttons=BUTTONS, frame_rate=30.0
+)
+WEIGHTS = {"codec": "c" * 64, "generator": "9" * 64}
+
+
+def info_for(world: World) -> SessionInfo:
+    return info_of_world(world, CONFIG, WEIGHTS, seed=3, start="cave")
+
+
+def moves(frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, (frames, len(BUTTONS)), np.uint8)
+
+
+def play_into(
+    recorder: SessionRecorder, world: World, actions: np.ndarray, before: Callable[[int], tuple[str, ...]] | None = None
+) -> list[np.ndarray]:
+    """Step the world and record it; `before(i)` names memory modes to set before the i-th of these frames."""
+    frames = []
+    for i, action in enumerate(actions):
+        modes = before(i) if before else ()
+        for mode in modes:
+            world.set_mode(mode)
+        frame = world.step(action)[0]
+        assert world.latents is not None
+        state = world.snapshot() if recorder.wants_state(recorder.frame + 1) else None
+        recorder.add(Drawn(action, frame, world.latents[0], memory=modes, state=state))
+        frames.append(frame)
+    return frames
+
+
+def record(
+    folder: Path,
+    frames: int = 40,
+    *,
+    world: World | None = None,
+    close: bool = True,
+    video: bool = False,
+    **options: Any,
+) -> tuple[SessionRecorder, list[np.ndarray]]:
+    """A session of random play; returns its recorder and all frames, the start included."""
+    world = world or make_world()
+    start = pictures(1, 1)
+    world.reset(3, start)
+    recorder = SessionRecorder(folder, info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=video)
+    seen = [start[0, 0], *play_into(recorder, world, moves(frames), **options)]
+    if close:
+        recorder.close()
+    return recorder, seen
+
+
+def branch(
+    folder: Path, recorder: SessionRecorder, world: World, frame: int, count: int, seed: int
+) -> list[np.ndarray]:
+    """Leave a recorded session at `frame`, where the world is now; returns the branch's own frames."""
+    parent = Parent(folder=recorder.folder.name, id=recorder.info.id, frame=frame)
+    info = branch_info(recorder.info, parent, memory=world.mode, steps=world.steps)
+    other = SessionRecorder(folder, info, state=world.snapshot(), video=False)
+    seen = play_into(other, world, moves(count, seed))
+    other.close()
+    return seen

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from engine.config import WorldConfig, list_worlds, load_world
     from engine.errors import UserError
     from engine.loading import load_starts, open_world
-    from engine.world import Snapshot, World
+    from engine.snapshot import Snapshot
+    from engine.world import World
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Snapshot": "engine.world",
+    "Snapshot": "engine.snapshot",
     "UserError": "engine.errors",
     "World": "engine.world",
     "WorldConfig": "engine.config",

@@ -51,7 +51,8 @@ TABLE = {
     # the world
     "model": rule("", "numpy torch"),
     "history": rule("model", "numpy torch"),
-    "world": rule("history", "numpy torch"),
+    "snapshot": rule("history", "numpy torch"),
+    "world": rule("snapshot", "numpy torch"),
     "loading": rule("world checkpoint config runtime pictures", "numpy torch", lazily="PIL"),
     # where worlds come from, and what is kept of play
     "sources": rule("config actions pictures runtime", "gymnasium numpy PIL vizdoom", lazily="omg"),

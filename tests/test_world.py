@@ -104,7 +104,7 @@ def test_a_partial_reset_touches_only_its_own_worlds() -> None:
     world.reset([9, 9], pictures(2, 1, seed=4), only=np.array([False, True]))
     rest = play(world, moves[4:])
     assert abs(np.concatenate((first, rest))[:, 0] - expected).max() <= 1
-    assert world.cache.count.tolist() == [11, 7]
+    assert world.history.count.tolist() == [11, 7]
 
 
 def test_observed_history_is_what_later_frames_depend_on() -> None:

@@ -47,9 +47,9 @@ def test_each_world_sees_and_folds_the_frames_that_it_would_alone(block: int, wi
         frames = many.step(move).astype(int)
         for b, world in enumerate(alone):
             assert abs(frames[b] - world.step(move[b : b + 1])[0]).max() <= 1
-            own, other = (sorted(c.time[i][c.time[i] >= 0]) for c, i in ((many.cache, b), (world.cache, 0)))
-            assert own == other and len(many.cache.cold[b]) == len(world.cache.cold[0])
-            assert many.cache.hot[b].tolist() == world.cache.hot[0].tolist()
+            own, other = (sorted(t[t >= 0]) for t in (many.history.buffers.time[b], world.history.buffers.time[0]))
+            assert own == other and len(many.history.cold[b]) == len(world.history.cold[0])
+            assert many.history.buffers.hot[b].tolist() == world.history.buffers.hot[0].tolist()
 
 
 def test_a_partial_reset_of_all_worlds_is_a_whole_one() -> None:

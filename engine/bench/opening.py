@@ -9,7 +9,7 @@ import tyro
 
 from engine.config import WorldConfig
 from engine.errors import UserError, unknown
-from engine.history.cache import RECALLS
+from engine.history.recall import RECALLS
 from engine.loading import open_world
 from engine.model.sampler import MAX_STEPS
 from engine.world import World

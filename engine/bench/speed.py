@@ -20,7 +20,8 @@ from engine.bench.opening import Options
 from engine.bench.work import cold_bytes, copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.history.cache import MODES
+from engine.history.filling import fill
+from engine.history.modes import MODES
 from engine.loading import fitted
 from engine.world import World
 
@@ -86,39 +87,6 @@ def begin(world: World, seed: int) -> float:
     return seconds
 
 
-def fill(world: World, length: int) -> None:
-    """Bring the history to `length` frames, quickly: with random keys and values, which cost the same to read."""
-    cache, c = world.cache, world.generator.config
-    shape = (world.batch, c.heads, c.tokens, c.head_dim)
-    keys = [torch.randn(shape).to(world.device, cache.dtype) for _ in range(c.depth)]
-    if cache.mode == "mag":
-        fill_cold(world, length)
-    with torch.inference_mode():
-        while cache.mode != "mag" and cache.count[0] < length:
-            cache.write(keys, keys)
-        cache.prepare()
-
-
-def fill_cold(world: World, length: int) -> None:
-    """Bring a folded history to about `length` frames: some that are drawn, and before them random blocks."""
-    cache, c, memory = world.cache, world.generator.config, world.memory_model
-    assert memory is not None
-    block, random = memory.config.block, np.random.default_rng(0)
-    drawn = min(length, c.sink + c.window + 4 * block)
-    folded = max(0, length - drawn) // block
-    shape = (c.depth, c.heads, memory.config.tokens(c), c.head_dim)
-    keys = torch.from_numpy(random.standard_normal(shape, np.float32))
-    for store in cache.cold:
-        for _ in range(folded):
-            pose = np.append(random.uniform(-50, 50, 2), random.uniform(0, 2 * np.pi))
-            store.append(keys, keys, pose, random.standard_normal(cache.look.shape[1], np.float32))
-    cache.count += folded * block
-    cache.time[cache.time >= c.sink] += folded * block
-    nothing = np.zeros((world.batch, len(world.buttons)), np.uint8)
-    while cache.count[0] < length:
-        world.step(nothing)
-
-
 def timed(world: World, frames: int, seed: int, seconds: float | None, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Play; returns seconds from key to pixels and seconds of the whole step, of each frame.
 
@@ -174,7 +142,7 @@ def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | N
             return named | {"note": f"left out: needs {need / 1e9:.1f} GB, more than {MAX_BYTES / 1e9:.0f}"}
     begin(world, args.seed)
     at_least = world.generator.config.sink + world.generator.config.window + 2
-    fill(world, at_least if length is None else length)
+    fill(world.history, at_least if length is None else length)
     label = f"{mode}, batch {batch}" + (f", history {length}" if length is not None else "")
     frames = min(args.frames, CELL_FRAMES)
     pixels, whole = timed(world, frames, args.seed, CELL_SECONDS, label)

@@ -126,7 +126,7 @@ class SessionLog:
         assert self._back is not None
         (mark, snapshot), self._back = self._back, None
         parent = Parent(folder=mark.recorder.folder.name, id=mark.recorder.info.id, frame=mark.frame)
-        mode = snapshot.cache.mode if hasattr(snapshot, "cache") else game.world.stats()["mode"]
+        mode = snapshot.mode if hasattr(snapshot, "mode") else game.world.stats()["mode"]
         info = branch_info(mark.recorder.info, parent, memory=mode, steps=int(game.world.stats()["steps"]))
         self._begin(game, info, state=snapshot, after=mark.recorder)
 

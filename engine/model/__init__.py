@@ -1,1 +1,1 @@
-"""The networks: codec, generator, cache, sampler and heads, in pure torch."""
+"""The networks: codec, generator, memory model, sampler and heads, in pure torch."""

@@ -147,7 +147,7 @@ def info_of_world(
         seed=seed,
         start=start,
         memory=world.mode,
-        memory_budget=world.cache.budget,
+        memory_budget=world.history.budget,
         steps=world.steps,
         chunk=max(8, min(128, CHUNK_BYTES // item)),
         runtime=runtime_of(world.device, str(world.dtype).removeprefix("torch.")),

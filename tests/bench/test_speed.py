@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.bench import speed, work
 from engine.config import load_world
 from engine.errors import UserError
+from engine.history.filling import fill
 from engine.loading import open_world
 from engine.world import World
 from tests.support.bench import write_world
@@ -79,7 +80,7 @@ def test_the_machine_s_own_hitches_fall_out_of_what_is_timed_again() -> None:
 def test_a_filled_history_is_as_long_as_it_says(tmp_path: Path) -> None:
     world = opened(tmp_path)
     speed.begin(world, 0)
-    speed.fill(world, 70)
+    fill(world.history, 70)
     assert world.stats()["frames"] == world.stats()["hot"] == 70
     pixels, whole = speed.timed(world, 3, 0, None, "")
     assert world.stats()["frames"] == 73 and (pixels < whole).all()
@@ -95,7 +96,7 @@ def test_a_cell_ends_when_its_time_is_up_but_not_before_five_frames(tmp_path: Pa
 def test_the_operations_of_a_frame_are_those_that_torch_counts(tmp_path: Path, history: int) -> None:
     world = opened(tmp_path, batch=1)  # in a batch the fused kernel attends, which torch does not count
     speed.begin(world, 0)
-    speed.fill(world, history)
+    fill(world.history, history)
     expected = work.frame_flops(world)
     with FlopCounterMode(display=False) as counter:
         world.step(np.zeros(4, np.uint8))
@@ -106,7 +107,7 @@ def test_the_bytes_of_a_frame_grow_with_the_history_in_view(tmp_path: Path) -> N
     world = opened(tmp_path)
     speed.begin(world, 0)
     little = work.frame_bytes(world)
-    speed.fill(world, 21)
+    fill(world.history, 21)
     c = world.generator.config
     kept = 2 * c.depth * c.tokens * c.dim * 4  # keys and values, float32
     assert kept <= work.history_bytes(world) < 1.3 * kept

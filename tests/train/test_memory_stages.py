@@ -140,7 +140,7 @@ def test_a_low_rank_memory_and_registers_are_stored_small_and_play(
     world.reset(0, np.full((1, 1, 48, 64, 3), 90, np.uint8))
     for _ in range(40):
         world.step(np.array([1, 0, 0, 0, 0, 0], np.uint8))
-    assert world.stats()["hot"] > 30 and world.cache.hot.shape == (1, 4)
+    assert world.stats()["hot"] > 30 and world.history.buffers.hot.shape == (1, 4)
 
 
 def test_what_makes_no_sense_is_one_line(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:

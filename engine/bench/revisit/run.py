@@ -28,7 +28,7 @@ from engine.bench.rollout import groups
 from engine.bench.speed import numbers
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.history.cache import MODES
+from engine.history.modes import MODES
 from engine.loading import fitted
 from engine.measures import has_flip
 from engine.sources import make_source

@@ -1,0 +1,277 @@
+"""What B worlds remember, behind one door: `append` a frame, then `attend` to what was seen.
+
+The parts: buffers (what attention reads), a policy (what the mode keeps in them), the schedule of folding, cold storage
+and recall. Who draws frames knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.history.buffers import Buffers
+from engine.history.cold import RAM_BYTES, ColdStore
+from engine.history.folding import Folded, Folding, Pending
+from engine.history.modes import GROWTH, Policy, policy_of
+from engine.history.recall import RECALLS, Moment
+from engine.model.generator import Generator
+from engine.model.memory import Memory
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of B worlds: latents float32 (B, N, C), action (B, A), and pose float64 (B, 3), where it is seen from."""
+
+    latents: Tensor
+    action: Tensor
+    pose: np.ndarray
+
+
+class History:
+    """The history of B worlds that share weights.
+
+    generator: whose clean pass makes a frame's keys and values. mode: see `engine.history.modes`. memory: the memory
+    model, where there is one; `mag` needs it. budget: tokens of hot memory, the memory model's own number by default.
+    recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons.
+
+    count (B,): frames since each world began. pose (B, 3), latents (B, N, C): of the last frame. look (B, D): what it
+    looks like, by which memory is recalled where there are no poses.
+
+    Raises ValueError for an unknown mode, for `mag` without a memory model, and for a budget below one fold.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        batch: int,
+        mode: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Memory | None = None,
+        budget: int | None = None,
+        recall: str = "relevance",
+    ) -> None:
+        c = generator.config
+        self.generator, self.config, self.memory = generator, c, memory
+        self.batch, self.device, self.dtype, self.recall = batch, device, dtype, recall
+        shape = memory.config if memory is not None else None
+        self.budget = budget if budget is not None or shape is None else shape.budget
+        self.read_far = c.far - c.clip // 2  # the middle of the ages at which training saw old frames
+        self.count = np.zeros(batch, np.int64)
+        self.pose = np.zeros((batch, 3))
+        self.latents = torch.zeros(batch, c.tokens, c.channels, device=device)
+        self.look = np.zeros((batch, c.columns * c.channels), np.float32)
+        self.folding = Folding.of(batch, shape.block, c.window) if shape is not None else None
+        self.cold = [ColdStore(self.cold_ram) for _ in range(batch)]
+        self.block_tokens = shape.tokens(c) if shape is not None else c.tokens
+        if shape is not None and (self.budget or 0) < self.block_tokens:  # in all modes: `mag` is one key away
+            raise ValueError(
+                f"memory: a budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
+            )
+        if recall not in RECALLS:
+            raise ValueError(f"world: recall must be one of {', '.join(RECALLS)}, got {recall!r}")
+        self.policy = self._policy(mode)
+        self.buffers = self._new_buffers(self.policy.slots(), self.policy.places(0))
+        self._rotated = False
+
+    def _policy(self, mode: str) -> Policy:
+        return policy_of(mode, self.config, self.memory.config if self.memory is not None else None, self.budget)
+
+    def _new_buffers(self, slots: int, places: int) -> Buffers:
+        return Buffers(self.config, self.batch, slots, places, self.block_tokens, self.device, self.dtype)
+
+    @property
+    def mode(self) -> str:
+        """How the worlds remember: window, full or mag."""
+        return self.policy.name
+
+    @property
+    def cold_ram(self) -> int:
+        """Bytes of RAM that a world's cold storage may take before it goes to disk."""
+        return RAM_BYTES // self.batch
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes of cold storage in RAM."""
+        return sum(store.bytes for store in self.cold)
+
+    @torch.inference_mode()
+    def append(self, frame: Frame, only: np.ndarray | None = None, outputs: list[Tensor] | None = None) -> None:
+        """Remember a frame, in all worlds or those of `only` (B,) bool, and be ready for the next one.
+
+        One clean pass of the generator, whose keys and values are kept, and a slice of folding. outputs: a list that
+        each layer's output of the pass, (B, 1, N, d), is appended to.
+        """
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys.append(k)
+            values.append(v)
+            return self.attend(layer, q, k, v)
+
+        rotation = self.generator.rotation(torch.from_numpy(frame.pose[:, None]))
+        clean = torch.zeros((self.batch, 1), device=self.device)
+        self.generator(frame.latents[:, None], clean, frame.action[:, None], rotation, attend, outputs)
+        self._write(keys, values, self._worlds(only), frame.pose)
+        self._remember(frame, only)
+        self._fold(only)
+        self.make_ready()
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of a frame that is being drawn, (B, heads, N, head_dim), to all that is in view and to itself."""
+        self.make_ready()
+        return self.buffers.attend(layer, q, k, v)
+
+    def make_ready(self) -> None:
+        """Bring keys to their ages for the frame to come, where that is not done yet."""
+        if not self._rotated:
+            self._rotated = True
+            self.buffers.rotate(self.count, self.read_far, self.policy.grows)
+
+    def _worlds(self, only: np.ndarray | None) -> np.ndarray:
+        return np.arange(self.batch) if only is None else np.flatnonzero(only)
+
+    def _write(self, keys: list[Tensor], values: list[Tensor], worlds: np.ndarray, pose: np.ndarray | None) -> None:
+        """Keep a frame's keys and values, of each layer (B, heads, N, head_dim), in some worlds."""
+        buffers = self.buffers
+        if self.policy.grows and buffers.used[worlds].max(initial=0) >= buffers.slots:
+            buffers = self.buffers = buffers.grown(max(GROWTH, buffers.slots // 2))
+        slots = self.policy.next_slots(buffers.time[worlds])
+        buffers.write(keys, values, worlds, slots, self.count[worlds])
+        self.count[worlds] += 1
+        if pose is not None:
+            self.pose[worlds] = pose[worlds]
+        self._rotated = False
+
+    def _remember(self, frame: Frame, only: np.ndarray | None) -> None:
+        """Keep what the frame was, for those that need more of it than keys and values."""
+        c, latents = self.config, frame.latents
+        if only is None:
+            self.latents = latents
+        else:
+            chosen = torch.from_numpy(np.asarray(only, bool)).to(self.device)
+            self.latents = torch.where(chosen[:, None, None], latents, self.latents)
+        if self.folding is None:
+            return
+        looks = looks_of(latents, c.rows, c.columns)
+        for b in self._worlds(only):
+            self.look[b] = looks[b]
+            if self.count[b] > c.sink:
+                number = int(self.count[b]) - 1
+                self.folding.add(int(b), Pending(number, latents[b], frame.action[b], self.pose[b].copy()))
+            if (most := self.policy.to_fold()) is not None:
+                self.folding.keep_last(int(b), most)
+
+    def _fold(self, only: np.ndarray | None) -> None:
+        """One slice of folding, and recall.
+
+        Worlds of `only` fold alone and at once, and the others notice nothing.
+        """
+        if self.folding is None or self.memory is None or not self.policy.folds:
+            return
+        worlds = self._worlds(only).tolist()
+        layers = -(-self.config.depth // self.folding.block)
+        if only is not None:
+            while done := self.folding.catch_up(self.memory, self.count, worlds, layers):
+                self._keep(done)
+        else:
+            offset = self.config.sink + self.config.window
+            self._keep(self.folding.slice(self.memory, self.count, layers, offset))
+        for b in worlds:
+            self._recall(b)
+
+    def _keep(self, done: Iterable[Folded]) -> None:
+        """Take blocks that are folded into cold storage, and free the slots of their frames."""
+        for folded in done:
+            b, frames = folded.world, folded.frames
+            look = looks_of(frames[-1].latents[None], self.config.rows, self.config.columns)[0]
+            self.cold[b].append(folded.keys, folded.values, frames[-1].pose, look)
+            self.buffers.free(b, [frame.time for frame in frames])
+            self._rotated = False
+
+    def _recall(self, b: int) -> None:
+        """Bring the blocks that are most relevant now into the hot places of world `b`."""
+        store, hot = self.cold[b], self.buffers.hot
+        if not len(store):
+            return
+        moment = Moment(int(self.count[b]), self.pose[b] if self.config.motion else None, self.look[b])
+        wanted = RECALLS[self.recall](store, hot.shape[1], moment)
+        missing = [i for i in wanted if i not in hot[b]]
+        free = [place for place in range(hot.shape[1]) if hot[b, place] not in wanted]
+        for block, place in zip(missing, free, strict=False):
+            self._heat(b, block, place)
+
+    def _heat(self, b: int, block: int, place: int) -> None:
+        """Copy a cold block to a hot place, its keys as old as training saw memory."""
+        self.buffers.heat(b, place, block, *self.cold[b].load(block), self.read_far)
+        self._rotated = False
+
+    def clear(self, only: np.ndarray | None = None) -> None:
+        """Forget everything, in all worlds or those of `only` (B,) bool."""
+        if only is None and self.policy.grows:
+            # Back to the first size: what is drawn from here must not depend on what was played before.
+            self.buffers = self._new_buffers(self.policy.slots(), self.policy.places(0))
+        if only is None and self.folding is not None:
+            self.folding.clock = 0
+        self.latents = self.latents.clone()
+        for b in self._worlds(only):
+            self.buffers.empty(b)
+            self.count[b], self.pose[b], self.look[b], self.latents[b] = 0, 0.0, 0.0, 0.0
+            self.cold[b] = ColdStore(self.cold_ram)
+            if self.folding is not None:
+                self.folding.clear(int(b))
+        self._rotated = False
+
+    @torch.inference_mode()
+    def set_mode(self, mode: str) -> None:
+        """Remember in another way from here: what still is in view stays in view, what is gone stays gone.
+
+        Folds stay cold in `window`, and all are in view in `full`. At a switch to `mag` all that is due is folded at
+        once. Raises ValueError as the constructor does, and then changes nothing.
+        """
+        policy = self._policy(mode)
+        if mode == self.mode:
+            return
+        if policy.folds and self.folding is not None and self.memory is not None:
+            while done := self.folding.catch_up(self.memory, self.count, range(self.batch)):
+                self._keep(done)
+        kept = [policy.stays(order) for order in self._filled()]
+        slots, blocks = max(policy.slots(), *map(len, kept)), max(map(len, self.cold))
+        self.buffers = self.buffers.resized(slots, policy.places(blocks), kept)
+        self.policy = policy
+        for b, store in enumerate(self.cold):
+            if self.folding is not None and (most := policy.to_fold()) is not None:
+                self.folding.keep_last(b, most)
+            if policy.folds:
+                self._recall(b)
+            elif policy.grows:
+                for i in range(len(store)):
+                    self._heat(b, i, i)
+        self._rotated = False
+        self.make_ready()
+
+    def _filled(self) -> list[np.ndarray]:
+        """The filled slots of each world, that of the oldest frame first."""
+        orders = [np.argsort(time, kind="stable") for time in self.buffers.time]
+        return [order[time[order] >= 0] for order, time in zip(orders, self.buffers.time, strict=True)]
+
+    def copy(self) -> History:
+        """Independent copy; what is never changed in place is shared."""
+        other = History.__new__(History)
+        other.__dict__.update(self.__dict__)
+        other.buffers = self.buffers.copy()
+        for name in ("count", "pose", "look"):
+            setattr(other, name, getattr(self, name).copy())
+        other.cold = [store.copy() for store in self.cold]
+        other.folding = self.folding.copy() if self.folding is not None else None
+        return other
+
+
+def looks_of(latents: Tensor, rows: int, columns: int) -> np.ndarray:
+    """What frames with latents (B, N, C) look like: the mean of each column of tokens, float32 (B, columns * C)."""
+    return latents.unflatten(1, (rows, columns)).mean(1).flatten(1).float().cpu().numpy()

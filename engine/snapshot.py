@@ -1,0 +1,95 @@
+"""A moment of a world, and how it becomes plain values and tensors for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.history.history import Frame, History
+from engine.history.state import history_from, state_of
+from engine.model.codec import Codec
+from engine.model.generator import Generator
+from engine.model.memory import Memory
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of B worlds: everything that the frames to come depend on, beside the weights.
+
+    seeds (B): of their noise. frame uint8 (B, H, W, 3): what is shown. drawn: the frame that was rendered and not yet
+    committed, if there is one.
+    """
+
+    history: History
+    seeds: tuple[int, ...]
+    frame: np.ndarray
+    drawn: Frame | None
+
+    @property
+    def mode(self) -> str:
+        """The memory mode of the worlds then."""
+        return self.history.mode
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The same as plain values for JSON and tensors on the CPU; `read_snapshot` takes them back."""
+        meta, tensors = state_of(self.history)
+        named = {f"cache.{name}": tensor for name, tensor in tensors.items()}
+        named["frame"] = torch.from_numpy(self.frame.copy())
+        if self.drawn is not None:
+            named["drawn.latents"] = self.drawn.latents.cpu().contiguous()
+            named["drawn.action"] = self.drawn.action.cpu().contiguous()
+            named["drawn.pose"] = torch.from_numpy(self.drawn.pose.copy())
+        return {"seeds": list(self.seeds), "cache": meta}, named
+
+
+class Owner(Protocol):
+    """What must be known of the world that a snapshot is read for."""
+
+    batch: int
+    codec: Codec
+    generator: Generator
+    memory_model: Memory | None
+    device: torch.device
+    dtype: torch.dtype
+    frame: np.ndarray
+
+    def checked_action(self, action: np.ndarray) -> np.ndarray: ...
+
+
+def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:
+    """The snapshot of a world whose `Snapshot.state` this is. Raises ValueError where it is not one of such a world."""
+    seeds, inner = meta.get("seeds"), meta.get("cache")
+    if not isinstance(seeds, list) or len(seeds) != world.batch or not isinstance(inner, Mapping):
+        raise ValueError(f"world: a snapshot needs {world.batch} seeds and a cache")
+    if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
+        raise ValueError("world: a snapshot's seeds must be whole numbers from 0 to 2^63 - 1")
+    named = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("cache.")}
+    history = history_from(world.generator, inner, named, world.device, world.dtype, world.memory_model)
+    frame = tensors.get("frame")
+    if history.batch != world.batch or frame is None or frame.dtype != torch.uint8:
+        raise ValueError(f"world: expected a snapshot of {world.batch} worlds with their frame")
+    if tuple(frame.shape) != world.frame.shape:
+        raise ValueError(f"world: expected a snapshot's frame {world.frame.shape}, got {tuple(frame.shape)}")
+    if "latents" not in named:  # of an older version: what the last picture says is the best that is known
+        history.latents = world.codec.encode(frame.to(world.device))
+    return Snapshot(history, tuple(seeds), frame.numpy().copy(), _read_drawn(world, tensors))
+
+
+def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:
+    if "drawn.latents" not in tensors:
+        return None
+    if not {"drawn.action", "drawn.pose"} <= tensors.keys():
+        raise ValueError("world: a snapshot's drawn frame needs latents, action and pose")
+    latents, action, pose = (tensors[f"drawn.{name}"] for name in ("latents", "action", "pose"))
+    c = world.generator.config
+    if tuple(pose.shape) != (world.batch, 3) or pose.dtype != torch.float64:
+        raise ValueError(f"world: a snapshot's pose cannot be {pose.dtype} {tuple(pose.shape)}")
+    if tuple(latents.shape) != (world.batch, c.tokens, c.channels) or latents.dtype != torch.float32:
+        raise ValueError(f"world: a snapshot's latents cannot be {latents.dtype} {tuple(latents.shape)}")
+    acted = torch.from_numpy(world.checked_action(action.numpy())).to(world.device)
+    return Frame(latents.to(world.device), acted, pose.numpy().copy())

@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # A stamp says that an environment was made from these files; it is redone when they change.
 NEEDS := pyproject.toml constraints.txt
 
+# A worker a core; each keeps to its share of the files, and takes from the others when it has nothing left to do.
+PARALLEL := --numprocesses auto --dist worksteal
+
 .PHONY: help play test lint format clean
 .DEFAULT_GOAL := help
 
@@ -27,7 +30,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

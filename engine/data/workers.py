@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import queue
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.process import BaseProcess
@@ -16,6 +18,7 @@ from engine.config import WorldConfig
 from engine.data.shards import Job, Play, frames_in, make_shards
 from engine.errors import UserError
 from engine.sources import make_source
+from engine.sources.doom.orphans import end_group
 
 Work = Callable[[WorldConfig, Path, Play, list[Job]], Iterator[int]]
 
@@ -49,8 +52,10 @@ def in_processes(workers: int) -> Work:
             tasks.put(job)
         for _ in range(count):
             tasks.put(None)
+        folder = Path(tempfile.mkdtemp(prefix="loci-collect-"))  # of all temporary files of the workers
         processes: list[BaseProcess] = [
-            context.Process(target=_worker, args=(config, out, play, tasks, results), daemon=True) for _ in range(count)
+            context.Process(target=_worker, args=(config, out, play, tasks, results, folder), daemon=True)
+            for _ in range(count)
         ]
         try:
             for process in processes:
@@ -62,6 +67,9 @@ def in_processes(workers: int) -> Work:
                     process.terminate()
             for process in processes:
                 process.join()
+                if process.exitcode and process.pid:
+                    end_group(process.pid)  # it was killed: its simulator goes on
+            shutil.rmtree(folder, ignore_errors=True)
 
     return work
 
@@ -88,10 +96,13 @@ def _gather(processes: list[BaseProcess], results: Any) -> Iterator[int]:
             yield message
 
 
-def _worker(config: WorldConfig, out: Path, play: Play, tasks: Any, results: Any) -> None:
+def _worker(config: WorldConfig, out: Path, play: Play, tasks: Any, results: Any, folder: Path) -> None:
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(0)  # as an exception, so that the simulator is closed on the way out
 
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # a group of its own, with its simulator: they can be ended together
+    tempfile.tempdir = str(folder)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
     parent = os.getppid()

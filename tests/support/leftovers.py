@@ -20,7 +20,18 @@ PATIENCE = 5.0  # seconds that a process may take to end, on a busy machine
 ENDS_BY_ITSELF = "multiprocessing.resource_tracker"  # with the process that it belongs to
 KEPT = "PYTEST_DEBUG_TEMPROOT"  # where pytest keeps the folders of tests that failed
 CACHES = ("torchinductor_",)  # which libraries make for all processes of a user, and keep
-TREES = ("", "assets", "checkpoints", "docs", "engine", "examples", "tests", "tools", "worlds")  # where tests might write
+# Where a test might write.
+TREES = (
+    "",
+    "assets",
+    "checkpoints",
+    "docs",
+    "engine",
+    "examples",
+    "tests",
+    "tools",
+    "worlds",
+)  # where tests might write
 
 
 def begin(worker: str | None) -> None:
@@ -86,7 +97,9 @@ def _marked(mark: bytes) -> list[str]:
             continue
         words = command.decode(errors="replace").replace("\0", " ").strip()
         if folder.name != str(os.getpid()) and mark in environment + b"\0" and ENDS_BY_ITSELF not in words:
-            found.append(f"process {folder.name}: {words[:120]} (started in {_value(environment, b'PYTEST_CURRENT_TEST')})")
+            found.append(
+                f"process {folder.name}: {words[:120]} (started in {_value(environment, b'PYTEST_CURRENT_TEST')})"
+            )
     return found
 
 

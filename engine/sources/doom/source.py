@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -54,7 +55,7 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         **map_options: Any,
     ) -> None:
         self._game: Any = None
-        self._folder: Path | None = None
+        self._end: Callable[[], object] = lambda: None
         for button in buttons:
             if button not in BUTTONS:
                 raise UserError(unknown("button of the Doom source", button, BUTTONS))
@@ -121,12 +122,8 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def close(self) -> None:
         """Stop the engine and delete its files; may be called twice."""
-        game, self._game = self._game, None
-        if game is not None:
-            game.close()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        self._game = None
+        self._end()
         self.plan = None
 
     def route(self, rng: np.random.Generator) -> list[tuple[float, float]]:
@@ -181,10 +178,12 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
             self._wad.write(text)
             return
         self._stop()
-        self._folder = Path(tempfile.mkdtemp(prefix="loci-doom-"))
-        self._wad = WadFile(self._folder / "maps.wad", max(1 << 18, 2 * len(text)))
+        folder, game = Path(tempfile.mkdtemp(prefix="loci-doom-")), self._vizdoom.DoomGame()
+        self._end = weakref.finalize(self, _end, game, folder)  # also where nobody calls `close`
+        self._wad = WadFile(folder / "maps.wad", max(1 << 18, 2 * len(text)))
         self._wad.write(text)
-        self._game = _start(self._vizdoom, self._folder, self._wad.path, self._resolution())
+        _start(self._vizdoom, game, folder, self._wad.path, self._resolution())
+        self._game = game
 
     def _stop(self) -> None:
         """Stop the engine, keep the plan."""
@@ -213,8 +212,7 @@ def _import_vizdoom() -> ModuleType:
     return vizdoom
 
 
-def _start(vizdoom: ModuleType, folder: Path, wad: Path, resolution: str) -> Any:
-    game = vizdoom.DoomGame()
+def _start(vizdoom: ModuleType, game: Any, folder: Path, wad: Path, resolution: str) -> None:
     game.set_doom_game_path(str(Path(str(vizdoom.__file__)).parent / "freedoom2.wad"))
     game.set_doom_scenario_path(str(wad))
     game.set_doom_config_path(str(folder / "engine.ini"))
@@ -240,10 +238,11 @@ def _start(vizdoom: ModuleType, folder: Path, wad: Path, resolution: str) -> Any
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.add_game_args("+movebob 0 +cl_run 0")
-    litter = Path("_vizdoom")  # the engine makes this empty folder wherever it is started
-    ours = not litter.exists()
     game.init()
-    if ours:
-        with suppress(OSError):
-            litter.rmdir()
-    return game
+    with suppress(OSError):  # the engine makes this empty folder wherever it is started
+        Path("_vizdoom").rmdir()
+
+
+def _end(game: Any, folder: Path) -> None:
+    game.close()
+    shutil.rmtree(folder, ignore_errors=True)

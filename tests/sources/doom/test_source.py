@@ -1,7 +1,10 @@
 """The Doom source: repeatable, exact, and a correct Gymnasium environment."""
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +12,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from engine.actions import encode
-from engine.config import load_world
+from engine.config import load_world, project_root
 from engine.errors import UserError
 from engine.sources import make_source
 from engine.sources.doom.source import BUTTONS, STEP_LENGTH, DoomEnv
+from tests.support import leftovers
 
 pytest.importorskip("vizdoom")
 PLAIN: dict[str, Any] = {
@@ -196,3 +200,12 @@ def test_a_world_s_options_name_nothing_that_its_file_says_elsewhere(option: str
     config = replace(load_world("doom-plain"), source_options={option: 48})
     with pytest.raises(UserError, match=f"source_options must not name '{option}'"):
         make_source(config)
+
+
+@pytest.mark.parametrize("way", ["del env; import gc; gc.collect()", "raise SystemExit(3)", "pass"])
+def test_nothing_is_left_of_a_source_that_nobody_closes(way: str, tmp_path: Path) -> None:
+    code = f"from engine.sources.doom.source import DoomEnv\nenv = DoomEnv()\nenv.reset(seed=1)\n{way}"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=project_root(), env=environment, timeout=60)
+    assert not list(tmp_path.iterdir())
+    assert not [line for line in leftovers.processes(patience=0) if str(tmp_path) in line]

@@ -142,6 +142,7 @@ class Dream:
     def learn(self, name: str, make: Callable[[], Any], steps: int) -> list[dict[str, float]]:
         """PPO in the environments of `make` for `steps` steps, measured in the real task on the way."""
         from stable_baselines3 import PPO
+        from stable_baselines3.common.logger import Logger
         from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
         path, curve = self.out / f"{name}.zip", self.out / f"{name}.json"
@@ -160,6 +161,7 @@ class Dream:
             seed=self.args.seed,
             device="cpu",
         )
+        model.set_logger(Logger(folder=None, output_formats=[]))  # its own would leave a temporary folder
         watch = watcher(self, steps)
         began = time.perf_counter()
         model.learn(steps, callback=watch)

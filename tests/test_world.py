@@ -1,44 +1,15 @@
-"""World: seeded, batched, and exactly restorable."""
+"""World: seeded, batched, exactly restorable; each world of a batch remembers what it would alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from engine.model.codec import Codec, CodecConfig
-from engine.model.generator import Generator, GeneratorConfig
-from engine.model.memory import Memory, MemoryConfig
 from engine.world import World
-
-BUTTONS = ("forward", "back", "left")
-
-
-def make_world(batch: int = 1, memory: str = "window", seed: int = 0, **options) -> World:
-    torch.manual_seed(seed)
-    codec = Codec(CodecConfig(32, 48, 16, 12, deblock=4))
-    codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
-    shape = GeneratorConfig(2, 3, 12, 3, dim=64, depth=2, heads=2, window=3, sink=1, clip=4, far=12)
-    generator = Generator(shape)
-    with torch.no_grad():
-        for p in generator.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    if memory == "mag":
-        options["memory_model"] = Memory(MemoryConfig(block=2, budget=18), shape).start_from(generator)
-    return World(codec, generator, BUTTONS, batch=batch, memory=memory, **options)
-
-
-def pictures(batch: int, count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (batch, count, 32, 48, 3), np.uint8)
-
-
-def actions(count: int, batch: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 2, (count, batch, 3), np.uint8)
-
-
-def play(world: World, moves: np.ndarray) -> np.ndarray:
-    return np.stack([world.step(move) for move in moves])
+from tests.support.worlds import MOTION, SHAPE, actions, make_world, pictures, play
 
 
 def test_the_same_seed_and_actions_give_the_same_frames() -> None:
@@ -234,3 +205,46 @@ def test_a_snapshot_that_does_not_fit_is_named() -> None:
     for some_meta, some_tensors in wrong:
         with pytest.raises(ValueError, match="world|cache"):
             world.snapshot_from(some_meta, some_tensors)
+
+
+def make_folding(batch: int, block: int, window: int, depth: int) -> World:
+    """A world with poses, that folds blocks of `block` frames."""
+    shape = replace(SHAPE, dim=32, depth=depth, window=window, clip=window + 1, far=20, motion=MOTION, fov=90.0)
+    return make_world(batch, "mag", shape=shape, block=block)
+
+
+@pytest.mark.parametrize(("block", "window", "depth"), [(3, 5, 4), (5, 4, 1), (4, 7, 2), (1, 2, 3)])
+def test_each_world_sees_and_folds_the_frames_that_it_would_alone(block: int, window: int, depth: int) -> None:
+    rng = np.random.default_rng(block)
+    many, alone = make_folding(2, block, window, depth), [make_folding(1, block, window, depth) for _ in range(2)]
+    first = rng.integers(0, 256, (2, 2, 32, 48, 3), np.uint8)
+    many.reset(5, first)
+    for b in range(2):
+        alone[b].reset(5 + b, first[b : b + 1])
+    for t in range(36):
+        if t in (4, 15, 17, 26):
+            b, count = t % 2, int(rng.integers(1, 20))
+            history, acted = rng.integers(0, 256, (2, count, 32, 48, 3), np.uint8), rng.integers(0, 2, (2, count, 3))
+            many.reset([t, t], history, acted, np.arange(2) == b)
+            alone[b].reset(t, history[b : b + 1], acted[b : b + 1])
+        if t == 20:  # through a file, too
+            many.restore(many.snapshot_from(*many.snapshot().state()))
+        move = rng.integers(0, 2, (2, 3))
+        frames = many.step(move).astype(int)
+        for b, world in enumerate(alone):
+            assert abs(frames[b] - world.step(move[b : b + 1])[0]).max() <= 1
+            own, other = (sorted(t[t >= 0]) for t in (many.history.buffers.time[b], world.history.buffers.time[0]))
+            assert own == other and len(many.history.cold[b]) == len(world.history.cold[0])
+            assert many.history.buffers.hot[b].tolist() == world.history.buffers.hot[0].tolist()
+
+
+def test_a_partial_reset_of_all_worlds_is_a_whole_one() -> None:
+    worlds = [make_folding(2, 3, 5, 2) for _ in range(2)]
+    for world, only in zip(worlds, (None, np.ones(2, bool)), strict=True):
+        world.reset(1, pictures(2, 3))
+        for _ in range(9):
+            world.step(np.array([1, 0, 1]))
+        world.reset(7, pictures(2, 3), only=only)
+    for _ in range(12):
+        one, two = (world.step(np.array([0, 1, 1])) for world in worlds)
+        assert np.array_equal(one, two)

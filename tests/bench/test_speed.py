@@ -15,7 +15,7 @@ from engine.errors import UserError
 from engine.history.filling import fill
 from engine.loading import open_world
 from engine.world import World
-from tests.support.bench import write_world
+from tests.support.fake_scroll import write_world
 
 NEEDED = (
     "frames fps key_to_frame_ms_p50 key_to_frame_ms_p95 frame_ms_p50 frame_ms_p95 frame_ms_p99 frame_ms_max "

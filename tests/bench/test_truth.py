@@ -8,7 +8,7 @@ from engine.bench import truth
 from engine.config import load_world
 from engine.errors import UserError
 from engine.sources.splits import SPLITS
-from tests.support.bench import BUTTONS, write_world
+from tests.support.fake_scroll import BUTTONS, write_world
 
 DOOM = ("forward", "back", "turn_left", "turn_right", "strafe_left", "strafe_right")
 

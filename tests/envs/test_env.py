@@ -18,7 +18,7 @@ from engine.envs.registration import env_name
 from engine.envs.source import SourceEnv
 from engine.errors import UserError
 from tests.support import fake_source
-from tests.support.worlds import WORLD, make, moves, with_heads
+from tests.support.environments import NAME, WORLD, make, moves, options_with, weights, with_heads
 
 IDS = [f"Loci/{env_name(world)}{kind}-v0" for world in list_worlds() for kind in ("", "Source")]
 
@@ -45,7 +45,7 @@ def env() -> Iterator[LociEnv]:
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_every_registered_world_passes_the_checks_of_gymnasium_without_a_warning(name: str) -> None:
+def test_every_shipped_world_passes_the_checks_of_gymnasium_without_a_warning(name: str) -> None:
     env = opened(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -55,7 +55,7 @@ def test_every_registered_world_passes_the_checks_of_gymnasium_without_a_warning
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_every_registered_world_passes_the_checks_of_stable_baselines_without_a_warning(name: str) -> None:
+def test_every_shipped_world_passes_the_checks_of_stable_baselines_without_a_warning(name: str) -> None:
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
     for actions in ("multi_binary", "discrete"):
         env = opened(name, actions=actions)
@@ -192,7 +192,7 @@ def test_an_action_outside_the_space_says_what_was_expected(env: LociEnv, action
 )
 def test_options_that_make_no_sense_are_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        LociEnv(**{"world": "doom-plain", "threads": 1, **options})
+        LociEnv(**options_with(**{"world": NAME, **options}))
 
 
 def test_a_checkpoint_for_other_buttons_is_refused(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_checkpoint_for_other_buttons_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.toml"
     path.write_text(text.replace("strafe_left", "a").replace("strafe_right", "b"))
     with pytest.raises(ValueError, match="was trained for buttons"):
-        LociEnv(path, threads=1)
+        LociEnv(path, checkpoint=weights(), threads=1)
 
 
 def test_discrete_actions_hold_what_the_buttons_hold() -> None:
@@ -227,12 +227,12 @@ def test_a_world_without_start_frames_asks_for_a_picture(tmp_path: Path) -> None
     text = (project_root() / "worlds" / "doom-plain.toml").read_text()
     path = tmp_path / "bare.toml"
     path.write_text(text.replace('starts = "assets/doom-plain"\n', ""))
-    env = LociEnv(path, threads=1)
+    env = LociEnv(path, checkpoint=weights(), threads=1)
     with pytest.raises(ValueError, match="bare has no start frames; give image"):
         env.reset()
     picture = np.full((48, 64, 3), 90, np.uint8)
     assert np.array_equal(env.reset(options={"image": picture})[0], picture)
-    assert np.array_equal(LociEnv(path, threads=1, image=picture).reset()[0], picture)
+    assert np.array_equal(LociEnv(path, checkpoint=weights(), threads=1, image=picture).reset()[0], picture)
 
 
 def test_keys_become_actions_for_gymnasium_play(env: LociEnv) -> None:
@@ -290,7 +290,7 @@ def test_heads_give_reward_and_termination(tmp_path: Path) -> None:
 
 def test_human_rendering_comes_from_gymnasium() -> None:
     with pytest.warns(UserWarning, match="HumanRendering"):
-        env = gym.make(WORLD, render_mode="human", threads=1)
+        env = gym.make(WORLD, render_mode="human", **options_with())
     env.reset(seed=0)
     env.step(env.action_space.sample())
     env.close()

@@ -12,7 +12,7 @@ from engine.sessions.export import episode
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Pictures, Replayer
 from engine.sessions.writer import SessionWriter
-from tests.test_world import make_world
+from tests.support.worlds import make_world
 
 
 class Room(gym.Env[np.ndarray, Any]):

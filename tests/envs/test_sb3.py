@@ -9,14 +9,15 @@ from gymnasium.wrappers import TimeLimit
 pytest.importorskip("stable_baselines3")
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor, VecTransposeImage
 
 from engine.envs.sb3 import LociVecEnv
-from tests.support.worlds import make, make_vec, moves
+from tests.support.environments import NAME, make, make_vec, moves, options_with
 
 
 def opened(count: int = 2, **options) -> LociVecEnv:
-    return LociVecEnv("doom-plain", count, **{"threads": 1, "device": "cpu", "horizon": 3, **options})
+    return LociVecEnv(NAME, count, **options_with(horizon=3, **options))
 
 
 def test_episodes_end_as_stable_baselines_expects() -> None:
@@ -73,5 +74,6 @@ def test_ppo_learns_in_a_batch_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = PPO("CnnPolicy", env, n_steps=4, batch_size=4, n_epochs=1, seed=0, device="cpu")
+        model.set_logger(Logger(folder=None, output_formats=[]))  # its own would leave a temporary folder
         model.learn(8)
     assert model.num_timesteps == 8 and len(model.ep_info_buffer or []) == 2

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from engine.envs.vector import LociVectorEnv
-from tests.support.worlds import make, make_vec, moves, with_heads
+from tests.support.environments import NAME, make, make_vec, moves, options_with, with_heads
 
 ONE = np.array([False, True, False])
 
@@ -193,7 +193,7 @@ def test_mistakes_are_named() -> None:
     bad: list[dict[str, Any]] = [{"num_envs": 0}, {"autoreset_mode": "Never"}, {"render_mode": "human"}, {"horizon": 0}]
     for options in bad:
         with pytest.raises(ValueError, match="must be"):
-            LociVectorEnv(**{"num_envs": 2, "world": "doom-plain", "threads": 1, **options})
+            LociVectorEnv(**options_with(**{"num_envs": 2, "world": NAME, **options}))
 
 
 def test_gymnasium_s_own_limit_of_steps_counts_too() -> None:

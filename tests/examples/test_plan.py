@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples import plan
-from tests.support.worlds import make_vec
+from tests.support.environments import make_vec
 
 
 def test_a_plan_leads_to_the_picture_it_was_made_for(capsys, tmp_path) -> None:

@@ -17,8 +17,9 @@ from engine.game.review import Review
 from engine.game.timeline import Timeline, bar_of, clock
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Replayer, verify
+from tests.support.environments import weights
 from tests.support.sessions import CONFIG, WEIGHTS, branch, record
-from tests.test_world import make_world
+from tests.support.worlds import make_world
 
 
 @pytest.fixture
@@ -144,10 +145,11 @@ def test_the_timeline_stays_within_the_session() -> None:
     assert clock(150, 12.0) == "0:12.5 (frame 150)"
 
 
-def test_the_shipped_world_goes_on_from_a_recorded_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_world_goes_on_from_a_recorded_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = tmp_path / "walk", tmp_path / "other"
-    assert play.main(["--headless", "--frames", "12", "--record", str(first)]) == 0
-    arguments = ["--headless", "--session", str(first), "--at", "7", "--frames", "5", "--keys", "left-5"]
+    tiny = ["--checkpoint", str(weights())]
+    assert play.main(["doom-plain", "--headless", *tiny, "--frames", "12", "--record", str(first)]) == 0
+    arguments = ["--headless", *tiny, "--session", str(first), "--at", "7", "--frames", "5", "--keys", "left-5"]
     assert play.main([*arguments, "--record", str(second), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 5
     session = open_session(second)

@@ -12,7 +12,7 @@ from engine.sessions.info import MAX_SWITCHES
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Pictures, Replayer, verify
 from tests.support.sessions import info_for
-from tests.test_world import BUTTONS, make_world, pictures
+from tests.support.worlds import BUTTONS, make_world, pictures
 
 
 class Player:

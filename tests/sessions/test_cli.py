@@ -1,4 +1,4 @@
-"""From the shipped world to a session and back, through the commands that a user types."""
+"""From a world to a session and back, through the commands that a user types."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 import play
 from engine import cli
+from tests.support.environments import weights
 from tests.support.sessions import record
 
 
@@ -16,7 +17,8 @@ def test_play_records_a_session_that_replay_verifies_and_films(
 ) -> None:
     folder = tmp_path / "walk"
     arguments = ["doom-plain", "--headless", "--frames", "24", "--seed", "2", "--record", str(folder), "--json"]
-    arguments += ["--memory-budget", "12"]  # one fold: what is drawn from frame 16 on depends on it
+    tiny = ["--checkpoint", str(weights())]
+    arguments += [*tiny, "--memory-budget", "12"]  # one fold: what is drawn from frame 6 on depends on it
     assert play.main(arguments) == 0
     assert f"saved {folder}" in capsys.readouterr().err
     names = {path.name for path in folder.iterdir()}
@@ -26,7 +28,7 @@ def test_play_records_a_session_that_replay_verifies_and_films(
     assert set(info["weights"]) == {"codec", "generator", "memory"}
     assert play.main(arguments) == 2 and "is there already" in capsys.readouterr().err
     video = tmp_path / "part.mp4"
-    command = ["replay", str(folder), "--verify", "--from", "3", "--to", "20", "--out", str(video)]
+    command = ["replay", str(folder), *tiny, "--verify", "--from", "3", "--to", "20", "--out", str(video)]
     assert cli.guarded(lambda: cli.main(command)) == 0
     assert "18 frames drawn anew are the same" in capsys.readouterr().out
     assert len(iio.imread(video, plugin="pyav")) == 18
@@ -36,7 +38,7 @@ def test_play_records_a_session_that_replay_verifies_and_films(
     entry = json.loads(lines[5])
     entry["action"][2] ^= 1
     (folder / "actions.ndjson").write_text("\n".join([*lines[:5], json.dumps(entry), *lines[6:]]) + "\n")
-    assert cli.guarded(lambda: cli.main(["replay", str(folder), "--verify"])) == 1
+    assert cli.guarded(lambda: cli.main(["replay", str(folder), *tiny, "--verify"])) == 1
     out = capsys.readouterr().out
     assert "frame 5 is the first that differs" in out and "other weights of the generator" in out
 

@@ -15,7 +15,7 @@ import torch
 from engine.config import project_root
 from engine.sessions.reader import open_session
 from engine.sessions.replay import verify
-from tests.test_world import make_world
+from tests.support.worlds import make_world
 
 FULL = bool(os.environ.get("LOCI_FULL_TESTS"))
 KILLS = 50 if FULL else 2

@@ -21,7 +21,7 @@ from engine.sessions.replay import Replayer
 from engine.sessions.store import LOG, MAX_CHUNK_BYTES, chunk_name, read_tensors, write_tensors
 from engine.sessions.writer import Drawn
 from tests.support.sessions import CONFIG, WEIGHTS, branch, moves, record
-from tests.test_world import BUTTONS, make_world
+from tests.support.worlds import BUTTONS, make_world
 
 WORLD = """
 title = "Tiny"

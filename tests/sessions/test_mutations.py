@@ -23,7 +23,7 @@ from engine.sessions.store import INFO, LOG, START
 from engine.sessions.tree import tree
 from engine.world import World
 from tests.support.sessions import branch, record
-from tests.test_world import make_world
+from tests.support.worlds import make_world
 
 COUNT = 2000 if os.environ.get("LOCI_FULL_TESTS") else 60
 NASTY: list[Any] = [

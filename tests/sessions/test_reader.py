@@ -21,7 +21,7 @@ from engine.sessions.store import LOG, chunk_name
 from engine.sessions.writer import SessionWriter
 from engine.world import World
 from tests.support.sessions import CONFIG, WEIGHTS, branch, info_for, moves, play_into, record
-from tests.test_world import make_world, pictures
+from tests.support.worlds import make_world, pictures
 
 FULL = bool(os.environ.get("LOCI_FULL_TESTS"))  # the long form of some tests, in minutes
 

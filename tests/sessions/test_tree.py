@@ -6,7 +6,7 @@ from engine import cli
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Replayer
 from tests.support.sessions import branch, record
-from tests.test_world import make_world
+from tests.support.worlds import make_world
 
 
 def test_the_tree_shows_who_comes_from_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

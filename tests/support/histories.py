@@ -1,6 +1,6 @@
 """Small generators with memory models, and a player that feeds a history fixed latents and actions."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from engine.history.history import Frame, History
 from engine.model import odometry
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.memory import Memory, MemoryConfig
+from tests.support.models import shaken
 
 CONFIG = GeneratorConfig(
     rows=2,
@@ -28,18 +29,6 @@ CONFIG = GeneratorConfig(
 )
 N = CONFIG.tokens
 CPU = torch.device("cpu")
-M = TypeVar("M", bound=torch.nn.Module)
-
-
-def shaken(model: M, seed: int) -> M:
-    """With no weight left at zero, or nothing would be seen."""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn(p.shape, generator=random) * 0.1)
-    model.eval().requires_grad_(False)
-    return model
-
 
 def make_generator(config: GeneratorConfig = CONFIG) -> Generator:
     torch.manual_seed(0)

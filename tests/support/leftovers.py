@@ -51,6 +51,13 @@ def begin(worker: str | None) -> None:
     tempfile.tempdir = None  # to be found anew
 
 
+def folder_for_the_run(name: str) -> Path:
+    """A new folder that this process may keep files in until the run ends."""
+    folder = Path(os.environ[FOLDER]) / f"{name}-{os.getpid()}"
+    folder.mkdir()
+    return folder
+
+
 def end() -> None:
     """Remove the run's temporary folder, and pytest's where it is empty: it keeps what belongs to failed tests."""
     shutil.rmtree(os.environ[FOLDER], ignore_errors=True)

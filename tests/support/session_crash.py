@@ -14,7 +14,7 @@ import torch
 from engine.sessions.recorder import SessionRecorder
 from engine.sessions.writer import Drawn
 from tests.support.sessions import info_for
-from tests.test_world import make_world, pictures
+from tests.support.worlds import make_world, pictures
 
 
 def main(folder: Path, stamps: Path, frames: int) -> None:

@@ -13,7 +13,7 @@ from engine.sessions.info import Parent, SessionInfo, info_of_world
 from engine.sessions.recorder import SessionRecorder, branch_info
 from engine.sessions.writer import Drawn
 from engine.world import World
-from tests.test_world import BUTTONS, make_world, pictures
+from tests.support.worlds import BUTTONS, make_world, pictures
 
 CONFIG = WorldConfig(
     name="tiny", title="Tiny", preset="nano", source="fake", checkpoint="nowhere", buttons=BUTTONS, frame_rate=30.0

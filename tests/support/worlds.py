@@ -1,43 +1,43 @@
-"""The shipped plain world in the form that the tests of its environments need."""
+"""Tiny random worlds that draw a frame in a few milliseconds, and what they are played with."""
 
-from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
 import numpy as np
 import torch
 
-from engine import checkpoint
-from engine.config import load_world
-from engine.model.heads import Heads, HeadsConfig
+from engine.model.codec import Codec, CodecConfig
+from engine.model.generator import Generator, GeneratorConfig
+from engine.model.memory import Memory, MemoryConfig
+from engine.world import World
+from tests.support.models import shaken
 
-WORLD = "engine:Loci/DoomPlain-v0"
-
-
-def make(**options: Any) -> gym.Env[Any, Any]:
-    return gym.make(WORLD, **{"threads": 1, "device": "cpu", **options})
-
-
-def make_vec(count: int, **options: Any) -> Any:
-    return gym.make_vec(WORLD, num_envs=count, **{"threads": 1, "device": "cpu", **options})
+BUTTONS = ("forward", "back", "left")
+MOTION = ((1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
+HEIGHT, WIDTH = 32, 48
+SHAPE = GeneratorConfig(2, 3, 12, len(BUTTONS), dim=64, depth=2, heads=2, window=3, sink=1, clip=4, far=12)
 
 
-def moves(count: int, steps: int, seed: int = 0) -> np.ndarray:
-    """Held buttons (steps, count, 6)."""
-    return np.random.default_rng(seed).integers(0, 2, (steps, count, 6), np.uint8)
+def make_world(
+    batch: int = 1, memory: str = "window", seed: int = 0, *, shape: GeneratorConfig = SHAPE, block: int = 2, **options
+) -> World:
+    """A world of random weights over frames of 32x48; with ``mag`` it folds blocks of `block` frames."""
+    torch.manual_seed(seed)
+    codec = Codec(CodecConfig(HEIGHT, WIDTH, 16, shape.channels, deblock=4))
+    codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
+    generator = shaken(Generator(shape), seed + 1)
+    if memory == "mag":
+        options["memory_model"] = Memory(MemoryConfig(block=block, budget=18), shape).start_from(generator)
+    return World(codec, generator, BUTTONS, batch=batch, memory=memory, **options)
 
 
-def with_heads(folder: Path, bias: float, threshold: float = 0.5) -> Path:
-    """A checkpoint whose heads are random, but for the termination's bias."""
-    config, tensors = checkpoint.load(load_world("doom-plain").checkpoint_path)
-    shape = HeadsConfig((1, 5), hidden=16, buckets=9, low=-3.0, high=3.0, threshold=threshold)
-    torch.manual_seed(0)
-    heads = Heads(shape, config["generator"]["dim"])
-    with torch.no_grad():
-        heads.reward.weight.add_(torch.randn_like(heads.reward.weight))
-        heads.termination.weight.add_(torch.randn_like(heads.termination.weight))
-        heads.termination.bias.fill_(bias)
-    config["heads"] = {"layers": [1, 5], "hidden": 16, "buckets": 9, "low": -3.0, "high": 3.0, "threshold": threshold}
-    parts = {name: config[name] for name in config if name not in ("files", "format")}
-    checkpoint.save(folder, parts, {**tensors, "heads": dict(heads.state_dict())})
-    return folder
+def pictures(batch: int, count: int, seed: int = 0) -> np.ndarray:
+    """Frames of noise, uint8 (batch, count, 32, 48, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (batch, count, HEIGHT, WIDTH, 3), np.uint8)
+
+
+def actions(count: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+    """Random play, uint8 (count, batch, A)."""
+    return np.random.default_rng(seed).integers(0, 2, (count, batch, len(BUTTONS)), np.uint8)
+
+
+def play(world: World, moves: np.ndarray) -> np.ndarray:
+    """The frames that actions (count, batch, A) lead to, uint8 (count, batch, H, W, 3)."""
+    return np.stack([world.step(move) for move in moves])

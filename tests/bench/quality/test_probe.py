@@ -7,7 +7,7 @@ import torch
 from engine.bench import truth
 from engine.bench.quality import probe as probes
 from engine.config import WorldConfig, load_world
-from tests.support.bench import BUTTONS, write_world
+from tests.support.fake_scroll import BUTTONS, write_world
 
 AXES = truth.axes_of(BUTTONS)
 

@@ -16,7 +16,7 @@ from engine.config import load_world
 from engine.errors import UserError
 from engine.loading import open_world
 from engine.world import World
-from tests.support.bench import BUTTONS, write_world
+from tests.support.fake_scroll import BUTTONS, write_world
 
 NEEDED = ("codec_psnr", "next_frame_psnr", "action_agreement", "action_agreement_real", "sharpness_drift")
 

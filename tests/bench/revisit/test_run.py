@@ -23,7 +23,8 @@ from engine.errors import UserError
 from engine.measures import BEST_PSNR, has_flip, psnr
 from engine.model.codec import Codec, CodecConfig
 from engine.sources import make_source
-from tests.support.rooms import BUTTONS, STRIDE, write_room
+from tests.support.environments import weights
+from tests.support.fake_room import BUTTONS, STRIDE, write_room
 
 NEEDED = "task mode history gap episodes psnr ssim flip psnr_matched cache_bytes frame_ms_p50".split()
 
@@ -334,13 +335,14 @@ def test_a_bad_gap_on_the_command_line_exits_with_status_two(
     assert capsys.readouterr().err == "error: --gaps must be from 16 to 100000 frames, not 4\n"
 
 
-def test_doom_comes_back_to_the_same_pictures_and_the_shipped_world_is_measured(tmp_path: Path) -> None:
+def test_doom_comes_back_to_the_same_pictures_and_its_world_is_measured(tmp_path: Path) -> None:
     pytest.importorskip("vizdoom")
-    args = revisit.Args("doom-plain", gaps="24", modes="window", episodes=1, scored=3, threads=1)
+
+    args = revisit.Args("doom-plain", gaps="24", modes="window", episodes=1, scored=3, threads=1, checkpoint=weights())
     revisit.run(replace(args, json=tmp_path / "d.json"))
     cells = json.loads((tmp_path / "d.json").read_text())["cells"]
     assert [cell["task"] for cell in cells] == list(TASKS)
     for cell in cells:
-        assert cell["psnr_truth_repeat"] > 40 and cell["psnr_codec"] > 25
+        assert cell["psnr_truth_repeat"] > 40 and cell["psnr_codec"] > 10
         assert 5 < cell["psnr"] < cell["psnr_codec"]
     assert cells[0]["cache_bytes"] > 0

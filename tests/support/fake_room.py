@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from tests.support.bench import write_world
+from tests.support.fake_scroll import write_world
 
 NAME = "LociTest/Room-v0"
 BUTTONS = ("forward", "back", "turn_left", "turn_right", "strafe_left", "strafe_right")
@@ -62,7 +62,7 @@ class Room(gym.Env[Any, Any]):
 def write_room(folder: Path, buttons: tuple[str, ...] = BUTTONS, options: str = "half = 100.0") -> Path:
     """Write room.toml and a checkpoint of random weights; returns the TOML's path."""
     if NAME not in gym.registry:
-        gym.register(NAME, entry_point="tests.support.rooms:Room", disable_env_checker=True, order_enforce=False)
+        gym.register(NAME, entry_point=f"{__name__}:Room", disable_env_checker=True, order_enforce=False)
     folder.mkdir(exist_ok=True)
     path = write_world(folder, source=NAME, buttons=buttons).with_name("room.toml")
     path.write_text(path.with_name("scroll.toml").read_text().replace("ends = 100000", options))

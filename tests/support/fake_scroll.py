@@ -1,16 +1,12 @@
 """A tiny source that scrolls a picture as its buttons say, and a tiny random world over it."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
-from engine import checkpoint
-from engine.model.codec import Codec, CodecConfig
-from engine.model.generator import Generator, GeneratorConfig
+from tests.support.weights import write_weights
 
 NAME = "LociTest/Scroll-v0"
 BUTTONS = ("forward", "back", "turn_left", "turn_right")
@@ -60,25 +56,8 @@ class Scroll(gym.Env[Any, Any]):
 def write_world(folder: Path, ends: int = 100_000, source: str = NAME, buttons: tuple[str, ...] = BUTTONS) -> Path:
     """Write scroll.toml and a checkpoint of random weights; returns the TOML's path."""
     if NAME not in gym.registry:
-        gym.register(NAME, entry_point="tests.support.bench:Scroll", disable_env_checker=True, order_enforce=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        codec = Codec(CodecConfig(48, 64, 16, 24, deblock=4))
-        patches = torch.rand(2000, 768) * 2 - 1
-        codec.fit(patches.T.cov(), patches.mean(0))
-        generator = Generator(GeneratorConfig(3, 4, 24, len(buttons), 32, 2, heads=2, window=3, sink=1, clip=4, far=12))
-        for p in generator.parameters():
-            p.data.add_(torch.randn_like(p) * 0.05)
-    config = {
-        "world": "scroll",
-        "preset": "nano",
-        "buttons": list(buttons),
-        "codec": asdict(codec.config),
-        "generator": asdict(generator.config),
-        "notes": {"generator_steps": 0},
-    }
-    weights = {name: p.data for name, p in generator.named_parameters()}
-    checkpoint.save(folder / "weights", config, {"codec": codec.state_dict(), "generator": weights})
+        gym.register(NAME, entry_point=f"{__name__}:Scroll", disable_env_checker=True, order_enforce=False)
+    write_weights(folder / "weights", buttons)
     path = folder / "scroll.toml"
     path.write_text(TOML.format(source=source, checkpoint=folder / "weights", buttons=list(buttons), ends=ends))
     return path

@@ -30,6 +30,7 @@ CONFIG = GeneratorConfig(
 N = CONFIG.tokens
 CPU = torch.device("cpu")
 
+
 def make_generator(config: GeneratorConfig = CONFIG) -> Generator:
     torch.manual_seed(0)
     return shaken(Generator(config), 1)

@@ -50,6 +50,7 @@ def test_after_kill_9_everything_older_than_a_second_opens(tmp_path: Path) -> No
         folder, stamps = tmp_path / f"s{number}", tmp_path / f"stamps{number}"
         process = start(folder, stamps)
         while not stamps.exists() or not stamps.read_text():
+            assert process.poll() is None
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 4.0))
         process.send_signal(signal.SIGKILL)

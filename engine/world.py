@@ -266,7 +266,7 @@ class World:
         return self.memory_model.config.block if self.memory_model is not None else 0
 
     def warm_up(self) -> float:
-        """Draw past the first wrap-around of the window, then forget it; returns seconds. The world must be reset after."""
+        """Draw until the window has gone round once, then forget it; returns seconds. The world must be reset after."""
         began = time.perf_counter()
         blank = np.full((self.batch, 1, self.height, self.width, 3), 128, np.uint8)
         nothing = np.zeros((self.batch, len(self.buttons)), np.uint8)

@@ -1,4 +1,4 @@
-"""Measures of pictures, uint8 (n, H, W, 3), and intervals over episodes."""
+"""Measures of pictures, arrays or tensors uint8 (n, H, W, 3), and intervals over episodes: each is here, once."""
 
 from __future__ import annotations
 
@@ -22,34 +22,47 @@ def _pictures(frames: Frames) -> Tensor:
     """Float (n, 3, H, W), 0..255. ValueError for anything but uint8 (n, H, W, 3)."""
     tensor = torch.as_tensor(frames)
     if tensor.dtype != torch.uint8 or tensor.dim() != 4 or tensor.shape[-1] != 3:
-        raise ValueError(f"metrics: expected uint8 (n, H, W, 3), got {tensor.dtype} {tuple(tensor.shape)}")
+        raise ValueError(f"expected uint8 pictures (n, H, W, 3), got {tensor.dtype} {tuple(tensor.shape)}")
     return tensor.movedim(-1, 1).float()
 
 
 def _pair(a: Frames, b: Frames) -> tuple[Tensor, Tensor]:
     one, two = _pictures(a), _pictures(b)
     if one.shape != two.shape:
-        raise ValueError(f"metrics: pictures of unequal shapes {tuple(one.shape)} and {tuple(two.shape)}")
+        raise ValueError(f"pictures of unequal shapes {tuple(one.shape)} and {tuple(two.shape)}")
     return one, two
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy().astype(np.float64)
 
 
 def psnr(a: Frames, b: Frames) -> np.ndarray:
     """Peak signal-to-noise ratio of each picture, (n,), in dB, at most `BEST_PSNR`."""
+    return _array(_psnr(a, b))
+
+
+def mean_psnr(a: Frames, b: Frames) -> float:
+    """Mean of `psnr` over the pictures, in dB."""
+    return float(_psnr(a, b).mean())
+
+
+def _psnr(a: Frames, b: Frames) -> Tensor:
     one, two = _pair(a, b)
     error = (one - two).square().mean((1, 2, 3)).clamp_min(1e-3)
-    return (10 * torch.log10(255.0**2 / error)).numpy().astype(np.float64)
+    return 10 * torch.log10(255.0**2 / error)
 
 
 def psnr_table(a: Frames, b: Frames) -> np.ndarray:
     """PSNR of each picture of `a` (n, H, W, 3) against each of `b` (m, H, W, 3): (n, m), in dB, at most `BEST_PSNR`."""
     one, two = _pictures(a).flatten(1), _pictures(b).flatten(1)
     if one.shape[1] != two.shape[1]:
-        raise ValueError(f"metrics: pictures of unequal sizes, {one.shape[1]} and {two.shape[1]} numbers")
+        raise ValueError(f"pictures of unequal sizes, {one.shape[1]} and {two.shape[1]} numbers")
     error = one.new_zeros((len(one), len(two)), dtype=torch.float64)
     for x, y in zip(one.split(65536, 1), two.split(65536, 1), strict=True):  # in float64 whole numbers are exact
         x, y = x.double(), y.double()
         error += x.square().sum(1)[:, None] - 2 * (x @ y.T) + y.square().sum(1)
-    return (10 * torch.log10(255.0**2 / (error / one.shape[1]).clamp_min(1e-3))).numpy()
+    return (10 * torch.log10(255.0**2 / (error / one.shape[1]).clamp_min(1e-3))).cpu().numpy()
 
 
 def ssim(a: Frames, b: Frames) -> np.ndarray:
@@ -63,7 +76,7 @@ def ssim(a: Frames, b: Frames) -> np.ndarray:
         torch.as_tensor(measure(x, y, data_range=255.0, reduction="none")).reshape(len(x))
         for x, y in zip(one.split(64), two.split(64), strict=True)
     ]
-    return torch.cat(parts).numpy().astype(np.float64)
+    return _array(torch.cat(parts))
 
 
 def has_flip() -> bool:
@@ -81,33 +94,46 @@ def flip(reference: Frames, test: Frames) -> np.ndarray:
         return np.full(len(one), np.nan)
     import flip_evaluator
 
-    pairs = zip(*((x.movedim(1, -1) / 255).contiguous().numpy() for x in (one, two)), strict=True)
+    pairs = zip(*((x.movedim(1, -1) / 255).contiguous().cpu().numpy() for x in (one, two)), strict=True)
     return np.array([flip_evaluator.evaluate(x, y, "LDR", applyMagma=False)[1] for x, y in pairs], np.float64)
+
+
+def sharpness(frames: Frames) -> np.ndarray:
+    """How sharp each picture is, (n,): the mean length of its luminance's gradient, in levels of 0..255 a pixel.
+
+    Of two ways of measuring it, this one stayed (the other was the mean difference of neighbours in each colour): a
+    slanted edge counts as an upright one does, a change of hue alone is no edge, and the README's figures of drift
+    were measured so.
+    """
+    return appearance(frames)["sharpness"]
 
 
 def appearance(frames: Frames) -> dict[str, np.ndarray]:
     """How pictures look, each (n,): sharpness, laplacian, luminance, contrast, saturation.
 
-    sharpness: mean length of the luminance's gradient; laplacian: variance of its Laplacian; contrast: its
-    standard deviation (all in 0..255 levels); saturation: mean of (max - min) / max over the colours, 0..1.
+    sharpness: see there; laplacian: variance of the luminance's Laplacian; contrast: its standard deviation (all in
+    0..255 levels); saturation: mean of (max - min) / max over the colours, 0..1.
     """
     found: dict[str, list[Tensor]] = {}
     for part in torch.as_tensor(frames).split(256):
-        x = _pictures(part)
-        luma = (x * x.new_tensor(LUMA)[:, None, None]).sum(1)  # (n, H, W)
-        dx, dy = luma[:, :-1, 1:] - luma[:, :-1, :-1], luma[:, 1:, :-1] - luma[:, :-1, :-1]
-        kernel = x.new_tensor([[[[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]]])
-        top = x.amax(1)
-        values = {
-            "sharpness": torch.hypot(dx, dy).mean((1, 2)),
-            "laplacian": F.conv2d(luma[:, None], kernel).flatten(1).var(1, correction=0),
-            "luminance": luma.mean((1, 2)),
-            "contrast": luma.flatten(1).std(1, correction=0),
-            "saturation": ((top - x.amin(1)) / top.clamp_min(1.0)).mean((1, 2)),
-        }
-        for name, value in values.items():
+        for name, value in _looks(_pictures(part)).items():
             found.setdefault(name, []).append(value)
-    return {name: torch.cat(parts).numpy().astype(np.float64) for name, parts in found.items()}
+    return {name: _array(torch.cat(parts)) for name, parts in found.items()}
+
+
+def _looks(x: Tensor) -> dict[str, Tensor]:
+    """`appearance` of float (n, 3, H, W)."""
+    luma = (x * x.new_tensor(LUMA)[:, None, None]).sum(1)  # (n, H, W)
+    dx, dy = luma[:, :-1, 1:] - luma[:, :-1, :-1], luma[:, 1:, :-1] - luma[:, :-1, :-1]
+    kernel = x.new_tensor([[[[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]]])
+    top = x.amax(1)
+    return {
+        "sharpness": torch.hypot(dx, dy).mean((1, 2)),
+        "laplacian": F.conv2d(luma[:, None], kernel).flatten(1).var(1, correction=0),
+        "luminance": luma.mean((1, 2)),
+        "contrast": luma.flatten(1).std(1, correction=0),
+        "saturation": ((top - x.amin(1)) / top.clamp_min(1.0)).mean((1, 2)),
+    }
 
 
 def mean_seen(values: np.ndarray, axis: int = -1) -> np.ndarray:

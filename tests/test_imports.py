@@ -61,7 +61,7 @@ TABLE = {
     "train": rule("data measures", "numpy torch tqdm tyro", lazily="tensorboard"),
     "bench": rule("data measures", "gymnasium numpy torch tqdm tyro", lazily="imageio matplotlib"),
     # who plays
-    "game": rule("sessions", "numpy pygame", lazily="PIL"),
+    "game": rule("sessions measures", "numpy pygame", lazily="PIL"),
     "envs": rule("sources sessions", "gymnasium numpy torch", lazily="pygame stable_baselines3"),
     "play": rule("cli game envs", "numpy tyro", lazily="tqdm"),
     "cli": rule("train bench game envs", "gymnasium numpy tyro"),

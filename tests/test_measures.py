@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from engine import measures as metrics
 
@@ -25,6 +26,26 @@ def test_psnr_of_known_errors() -> None:
     assert found[1] == pytest.approx(10 * np.log10(255**2 / 25))
     assert found[2] == pytest.approx(10 * np.log10(255**2 / 300))
     assert found[0] == pytest.approx(metrics.BEST_PSNR)
+
+
+def test_the_mean_psnr_is_that_of_the_pictures_and_tensors_do_as_well_as_arrays() -> None:
+    a = noise()
+    b = a + np.array([5, 5, 10, 10], np.uint8)[:, None, None, None]
+    by_5, by_10 = 20 * np.log10(255 / 5), 20 * np.log10(255 / 10)  # 34.15 and 28.13 dB
+    assert metrics.mean_psnr(a, b) == pytest.approx((by_5 + by_10) / 2)
+    one, two = torch.from_numpy(a), torch.from_numpy(b)
+    assert metrics.mean_psnr(one, two) == metrics.mean_psnr(a, b)
+    assert metrics.psnr(one, two).tolist() == metrics.psnr(a, b).tolist()
+    with torch.inference_mode():  # where stages are validated
+        assert metrics.mean_psnr(one + 0, two) == metrics.mean_psnr(a, b)
+
+
+def test_a_table_of_psnr_has_that_of_every_pair() -> None:
+    a, b = noise()[:2], noise(seed=1)[:3]
+    table = metrics.psnr_table(a, b)
+    assert table.shape == (2, 3)
+    for i in range(2):
+        assert table[i] == pytest.approx(metrics.psnr(a[[i, i, i]], b))
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
@@ -58,6 +79,17 @@ def test_sharpness_falls_when_pictures_are_blurred() -> None:
     assert soft["luminance"] == pytest.approx(sharp["luminance"], abs=1.5)
 
 
+def test_sharpness_is_the_length_of_the_gradient_of_the_luminance() -> None:
+    across = np.broadcast_to(np.arange(0, 60, 3, dtype=np.uint8)[:, None], (20, 20, 3))  # 3 levels a pixel
+    slanted = np.add.outer(np.arange(0, 60, 3), np.arange(0, 80, 4)).astype(np.uint8)[..., None].repeat(3, 2)
+    flat = np.full((20, 20, 3), 90, np.uint8)
+    pictures = np.stack([across, across.swapaxes(0, 1), slanted, flat])
+    found = metrics.sharpness(pictures)
+    assert found == pytest.approx([3, 3, 5, 0], abs=1e-4)
+    assert found.tolist() == metrics.appearance(pictures)["sharpness"].tolist()
+    assert found.tolist() == metrics.sharpness(torch.from_numpy(pictures)).tolist()
+
+
 def test_looks_of_plain_pictures() -> None:
     frames = np.zeros((2, 48, 64, 3), np.uint8)
     frames[0] = (200, 0, 0)
@@ -70,7 +102,7 @@ def test_looks_of_plain_pictures() -> None:
 
 
 def test_pictures_of_another_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected uint8"):
+    with pytest.raises(ValueError, match="expected uint8 pictures"):
         metrics.psnr(noise().astype(np.float32), noise())
     with pytest.raises(ValueError, match="unequal shapes"):
         metrics.psnr(noise()[:2], noise())

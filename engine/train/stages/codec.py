@@ -14,6 +14,7 @@ from engine.config import WorldConfig, load_world
 from engine.data.clips import check_data, patch_moments, read_shard, shard_paths
 from engine.errors import UserError, unknown
 from engine.loading import load_exactly
+from engine.measures import mean_psnr
 from engine.model.codec import Codec, CodecConfig
 from engine.presets import PRESETS, Preset
 from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
@@ -43,12 +44,6 @@ def pick_preset(config: WorldConfig, name: str) -> Preset:
 def codec_config(preset: Preset) -> CodecConfig:
     """Shape of a preset's codec."""
     return CodecConfig(preset.height, preset.width, preset.patch, preset.channels)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio, in dB; uint8 (n, H, W, 3)."""
-    mse = (a.float() - b.float()).square().mean((1, 2, 3)).clamp_min(1e-3)
-    return float((10 * torch.log10(255.0**2 / mse)).mean())
 
 
 class CodecStage:
@@ -107,7 +102,7 @@ class CodecStage:
         linear = self.model.decode(self.model.encode(frames))
         self.model.deblock = deblock
         save_grid(folder / "codec.png", [list(frames[:48:6].cpu()), list(decoded[:48:6].cpu())], ["real", "codec"])
-        return {"psnr": psnr(frames, decoded), "psnr_linear": psnr(frames, linear)}
+        return {"psnr": mean_psnr(frames, decoded), "psnr_linear": mean_psnr(frames, linear)}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         return {"model": self.model.state_dict(), "optimizer": pack_optimizers(self.optimizers)}

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.measures import mean_psnr, sharpness
 from engine.model.generator import Generator
 from engine.model.sampler import MAX_STEPS, denoising_step_list
 from engine.train.rollouts import History, repeated, roll_out, rollout_depth
-from engine.train.stages.codec import psnr
 from engine.train.stages.generator import run as run_stage
 from engine.train.stages.joint import Args as JointArgs
 from engine.train.stages.joint import JointStage
@@ -108,8 +108,8 @@ class DistillStage(JointStage):
             own, _ = roll_out(self.model, self._cast(weights), clip, 1, noise, steps, extra)
             drawn = self.codec.decode(own)
             shown.append(drawn)
-            scores[f"{name}_psnr"] = psnr(drawn[:, 1:].flatten(0, 1), real[:, 1:].flatten(0, 1))
-            scores[f"{name}_sharpness"] = sharpness(drawn[:, -1]) / sharpness(real[:, -1])
+            scores[f"{name}_psnr"] = mean_psnr(drawn[:, 1:].flatten(0, 1), real[:, 1:].flatten(0, 1))
+            scores[f"{name}_sharpness"] = float(sharpness(drawn[:, -1]).mean() / sharpness(real[:, -1]).mean())
         rows = [list(x[i].cpu()) for i in range(5) for x in shown]
         labels = ["decoded", "student", "teacher", "before"]
         save_grid(folder / "rollout.png", rows, labels * 5)
@@ -134,13 +134,6 @@ def pick(stops: Tensor, which: Tensor) -> Tensor:
     """From stops (K, B, L, N, C), of each frame the one that `which` (B, L) says: (B, L, N, C)."""
     index = which[None, :, :, None, None].expand(1, *stops.shape[1:])
     return stops.gather(0, index)[0]
-
-
-def sharpness(frames: Tensor) -> float:
-    """Mean absolute difference of neighbouring pixels of uint8 frames (..., H, W, 3)."""
-    x = frames.float()
-    across, down = x[..., 1:, :] - x[..., :-1, :], x[..., 1:, :, :] - x[..., :-1, :, :]
-    return float((across.abs().mean() + down.abs().mean()) / 2)
 
 
 def run(args: Args) -> None:

@@ -19,13 +19,14 @@ from engine.config import WorldConfig, load_world
 from engine.data.clips import ClipSampler, check_data, load_latents
 from engine.errors import UserError
 from engine.loading import load_codec, load_generator
+from engine.measures import mean_psnr
 from engine.model.codec import Codec
 from engine.model.generator import Clip, Generator, GeneratorConfig, teacher_forced
 from engine.model.sampler import MAX_STEPS, denoising_step_list, mix, sample
 from engine.presets import Preset
 from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
 from engine.train.randomness import Randomness
-from engine.train.stages.codec import codec_config, pick_preset, psnr
+from engine.train.stages.codec import codec_config, pick_preset
 
 
 @dataclass
@@ -269,7 +270,7 @@ class GeneratorStage:
                 return self._predict(clip, clip.latents, clean, x, where, weights=self.ema["generator"])
 
             drawn = self.codec.decode(sample(predict, noise, denoising_step_list(steps))[:, 1:])
-            scores[f"next_frame_psnr_{steps}"] = psnr(drawn.flatten(0, 1), real.flatten(0, 1))
+            scores[f"next_frame_psnr_{steps}"] = mean_psnr(drawn.flatten(0, 1), real.flatten(0, 1))
             rows.append(drawn)
         pairs, labels = [], []
         for i in range(4):

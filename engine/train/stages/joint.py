@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from engine.measures import mean_psnr
 from engine.model.generator import Clip, Generator
 from engine.model.memory import Folded
 from engine.model.sampler import denoising_step_list, mix, sample
@@ -34,7 +35,6 @@ from engine.train.rollouts import (
     rollout_depth,
     rollout_length,
 )
-from engine.train.stages.codec import psnr
 from engine.train.stages.generator import noise_levels
 from engine.train.stages.generator import run as run_stage
 from engine.train.stages.memory import Args as MemoryArgs
@@ -180,9 +180,9 @@ class JointStage(MemoryStage):
                 return self._predict(*inputs, weights=self.ema["generator"])
 
             drawn = self.codec.decode(sample(predict, noise, denoising_step_list(2)))
-            scores[f"{name}_return"] = psnr(drawn[:, 0], real[:, 0])
+            scores[f"{name}_return"] = mean_psnr(drawn[:, 0], real[:, 0])
             later = slice(carried(real.shape[1]), None)
-            scores[f"{name}_next"] = psnr(drawn[:, later].flatten(0, 1), real[:, later].flatten(0, 1))
+            scores[f"{name}_next"] = mean_psnr(drawn[:, later].flatten(0, 1), real[:, later].flatten(0, 1))
             rows += [list(drawn[i, :8].cpu()) for i in range(4)]
             labels += [name] * 4
         order = [i + 4 * k for i in range(4) for k in range(4)]

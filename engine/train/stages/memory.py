@@ -20,10 +20,11 @@ from engine.config import WorldConfig
 from engine.data.clips import read_shard, shard_paths
 from engine.errors import UserError
 from engine.loading import fits
+from engine.measures import mean_psnr
 from engine.model.generator import Generator
 from engine.model.memory import Memory, MemoryConfig, new_delta, with_delta
 from engine.model.sampler import denoising_step_list, mix, sample
-from engine.train.stages.codec import pick_preset, psnr
+from engine.train.stages.codec import pick_preset
 from engine.train.stages.generator import Args as GeneratorArgs
 from engine.train.stages.generator import GeneratorStage, noise_levels
 from engine.train.stages.generator import run as run_stage
@@ -174,7 +175,7 @@ class MemoryStage(GeneratorStage):
         shown = min(6, len(z))
         rows = [list(x.unflatten(0, shape)[i]) for i in range(shown) for x in (real, drawn)]
         save_grid(folder / "unfolded.png", rows, ["real", "from its fold"] * shown)
-        return {"block_psnr": psnr(real, drawn), "codec_psnr": psnr(real, ceiling)}
+        return {"block_psnr": mean_psnr(real, drawn), "codec_psnr": mean_psnr(real, ceiling)}
 
     def _blocks(self, most: int) -> tuple[Tensor, Tensor]:
         """Held-out blocks that lie in one episode: frames uint8 (M, T, H, W, 3), actions (M, T, A); `most` or fewer."""

@@ -1,12 +1,11 @@
 """Frames to files: mp4, gif and (animated) png, written on a thread of their own, and single pictures.
 
-A file appears under its name only when it is whole: it is written under a temporary name beside it and
-renamed by :meth:`VideoWriter.close`.
+A file appears under its name only when it is whole, by :meth:`VideoWriter.close`.
 """
 
 from __future__ import annotations
 
-import errno
+import io
 import itertools
 import math
 import os
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UserError
+from engine.files import NewFile, check_path, replace_file, write_error
 
 EXTENSIONS = (".mp4", ".gif", ".png")
 # Small frames are magnified by whole pixels up to at least this height; a png keeps the frames as they are.
@@ -32,20 +32,6 @@ def prepare() -> None:
     """Load the encoders now, so that the first recording does not make a game stutter."""
     import av  # noqa: F401
     from PIL import Image  # noqa: F401
-
-
-def check_path(path: str | os.PathLike[str], extensions: Sequence[str] = EXTENSIONS) -> Path:
-    """The path as a `Path`, if a picture or video can be written there; else `UserError`."""
-    path = Path(path)
-    if path.suffix.lower() not in extensions:
-        raise UserError(f"{path}: expected a file name that ends in {', '.join(extensions)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise UserError(f"{path}: expected a file name, this is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: the folder {path.parent} cannot be written to")
-    return path
 
 
 def scale_for(height: int, target: int) -> int:
@@ -76,15 +62,12 @@ def save_picture(path: str | os.PathLike[str], frame: np.ndarray, scale: int = 1
     """Write one picture, uint8 (H, W, 3), as png; whole or not at all. Returns the path."""
     from PIL import Image
 
-    path = check_path(path, (".png",))
-    temporary = _temporary(path)
+    path, data = check_path(path, (".png",)), io.BytesIO()
+    Image.fromarray(magnify(frame, scale)).save(data, "PNG")
     try:
-        Image.fromarray(magnify(frame, scale)).save(temporary)
-        temporary.replace(path)
+        replace_file(path, data.getvalue())
     except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise write_error(path, error) from error
     return path
 
 
@@ -111,7 +94,7 @@ class VideoWriter:
         capacity: int = 64,
         background: bool = False,
     ) -> None:
-        self.path = check_path(path)
+        self.path = check_path(path, EXTENSIONS)
         if not (math.isfinite(fps) and fps > 0):
             raise UserError(f"a video needs a rate above 0 frames a second, not {fps}")
         if scale is not None and scale < 1:
@@ -122,16 +105,15 @@ class VideoWriter:
         self.saved = False  # the file is there, whole
         self._background = background
         self._shape: tuple[int, ...] | None = None
-        self._temporary = _temporary(self.path)
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(capacity)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="video", daemon=True)
         self._closed = False
         prepare()
         try:
-            self._temporary.touch()
+            self._file = NewFile(self.path)
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         self._thread.start()
 
     def add(self, frame: np.ndarray) -> None:
@@ -158,12 +140,12 @@ class VideoWriter:
         try:
             self._raise_error()
             if self.frames:
-                self._temporary.replace(self.path)
+                self._file.keep()
                 self.saved = True
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._file.drop()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -200,7 +182,7 @@ class VideoWriter:
             first = next(frames, None)
             if first is not None:
                 write = {".mp4": _write_mp4, ".png": _write_png, ".gif": _write_gif}
-                write[self.path.suffix.lower()](self._temporary, self.fps, first, frames)
+                write[self.path.suffix.lower()](self._file.temporary, self.fps, first, frames)
         except BaseException as error:  # handed to the caller's thread by _raise_error
             self._error = error
             for _ in frames:  # keep the queue moving, so that a waiting add() wakes up and sees the error
@@ -211,7 +193,7 @@ class VideoWriter:
         if error is None:
             return
         if isinstance(error, OSError):
-            raise _write_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         raise error
 
 
@@ -281,14 +263,4 @@ def _write_gif(path: Path, fps: float, first: np.ndarray, rest: Iterator[np.ndar
     # Times are hundredths of a second; below two of them viewers fall back to ten.
     duration = max(20, round(100 / fps) * 10)
     images = (Image.fromarray(frame) for frame in rest)
-    Image.fromarray(first).save(path, save_all=True, append_images=images, duration=duration, loop=0)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident():x}.part{path.suffix.lower()}")
-
-
-def _write_error(path: Path, error: OSError) -> UserError:
-    if error.errno == errno.ENOSPC:
-        return UserError(f"{path}: no space left on the disk; the file was not written")
-    return UserError(f"{path}: could not be written ({error.strerror or error})")
+    Image.fromarray(first).save(path, "GIF", save_all=True, append_images=images, duration=duration, loop=0)

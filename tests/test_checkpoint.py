@@ -17,7 +17,6 @@ from torch import Tensor
 
 from engine import checkpoint
 from engine.errors import UserError
-from engine.files import replace_file
 
 CONFIG = {"world": "doom-plain", "buttons": ["forward", "back"], "notes": {"steps": 3}}
 
@@ -291,13 +290,6 @@ def test_a_full_disk_is_an_os_error_that_names_the_file(folder: Path, monkeypatc
 def test_the_files_have_the_permissions_of_any_new_file(folder: Path) -> None:
     (folder / "plain").write_text("")
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
-
-
-def test_a_replaced_file_is_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    replace_file(tmp_path / "a.json", b"old")
-    replace_file(tmp_path / "a.json", b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert (tmp_path / "a.json").read_bytes() == b"new"
 
 
 def test_matrices_in_8_bits_come_back_nearly_the_same_at_half_the_size(tmp_path: Path) -> None:

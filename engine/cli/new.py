@@ -15,6 +15,7 @@ import tyro
 from engine.config import WorldConfig, project_root
 from engine.data.starts import write_starts
 from engine.errors import UserError, unknown
+from engine.files import replace_file
 from engine.game.controls import RESERVED, key_names
 from engine.presets import PRESETS
 from engine.sources import make_source
@@ -72,11 +73,10 @@ def run(args: Args) -> None:
         assert starts is not None
         write_starts(source, starts, "test", STARTS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:  # never over another one
-            file.write(f"# Made of {args.env}; change what you like, before frames are collected.\n{to_toml(config)}")
-    except FileExistsError:
-        raise UserError(f"{path} is there already; choose another --name") from None
+    if path.exists():  # made by somebody else in the meantime
+        raise UserError(f"{path} is there already; choose another --name")
+    text = f"# Made of {args.env}; change what you like, before frames are collected.\n{to_toml(config)}"
+    replace_file(path, text.encode())
     print(f"wrote {path} and {STARTS} start frames into {config.starts}\n")
     print("\n".join(next_steps(config, name if args.folder is None else str(path))))
 

@@ -1,8 +1,6 @@
 """Shards: episodes from a simulator in a safetensors file, which is there whole or not at all."""
 
-import errno
 import json
-import os
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from safetensors.numpy import save
 
 from engine.data.policies import Player, player_for, walks
 from engine.errors import UserError
+from engine.files import is_full, replace_file
 from engine.sources.splits import SPLITS
 
 
@@ -136,18 +135,14 @@ def has_rewards(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all. Raises UserError where the disk is full."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file and the folder for it, as `replace_file` does. Raises UserError where the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        replace_file(path, data)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise UserError(
                 f"no space left on the disk for {path}; free some and run the same command again,"
                 " what is complete is kept"
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)

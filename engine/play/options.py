@@ -10,7 +10,8 @@ import tyro
 
 from engine.config import WorldConfig
 from engine.errors import UserError
-from engine.video import check_path
+from engine.files import check_path
+from engine.video import EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def check(args: Args, config: WorldConfig) -> None:
     elif not (folder / "config.json").is_file():
         raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
     if args.record is not None and not names_folder(args.record):
-        check_path(args.record)
+        check_path(args.record, EXTENSIONS)
     elif args.record is not None and args.record.exists() and (args.record.is_file() or any(args.record.iterdir())):
         raise UserError(f"{args.record} is there already; choose another name for the recording")
     if args.screenshot is not None:

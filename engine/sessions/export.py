@@ -117,7 +117,8 @@ def to_files(found: list[Session], args: Args) -> list[Path]:
     """A video of each session; returns the files."""
     from tqdm import tqdm
 
-    from engine.video import VideoWriter, check_path
+    from engine.files import check_path
+    from engine.video import EXTENSIONS, VideoWriter
 
     ending = f".{args.to}"
     if len(found) == 1 and args.out.suffix.lower() == ending:
@@ -133,7 +134,7 @@ def to_files(found: list[Session], args: Args) -> list[Path]:
     pictures = opener(args)
     for session, path in zip(found, paths, strict=True):
         shown, first = pictures(session), first_of(session, args.whole)
-        with VideoWriter(check_path(path), session.info.frame_rate) as video:
+        with VideoWriter(check_path(path, EXTENSIONS), session.info.frame_rate) as video:
             for index in tqdm(range(first, session.last + 1), desc=path.name, unit="frame", disable=None):
                 video.add(shown.frame(index))
     return paths

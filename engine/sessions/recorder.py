@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UserError
+from engine.files import is_full
 from engine.sessions.info import Parent, SessionInfo
 from engine.sessions.store import is_folder_name
 from engine.sessions.writer import Drawn, SessionWriter
@@ -135,8 +135,7 @@ class SessionRecorder:
         except UserError as error:
             self._tell(str(error))
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            why = "no space left on the disk" if full else error.strerror or str(error)
+            why = "no space left on the disk" if is_full(error) else error.strerror or str(error)
             self._tell(f"{self.folder}: {why}; the recording ends here")
         except Exception as error:  # a frame of another size, say: nobody else would tell of it
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -249,14 +249,15 @@ def run(args: Args) -> int:
     """Do what the command line says; returns 1 where a frame differs. Raises UserError."""
     from tqdm import tqdm
 
-    from engine.video import VideoWriter, check_path
+    from engine.files import check_path
+    from engine.video import EXTENSIONS, VideoWriter
 
     session = open_session(args.session)
     last = session.last if args.last is None else args.last
     if not 0 <= args.first <= last <= session.last:
         raise UserError(f"--from and --to must be within 0 to {session.last}, not {args.first} to {last}")
     if args.out is not None:
-        check_path(args.out)
+        check_path(args.out, EXTENSIONS)
     print(describe(session))
     if not args.verify and args.out is None:
         return 0

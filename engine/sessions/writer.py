@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import time
 import zlib
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import UserError
+from engine.files import new_folder, replace_file
 from engine.sessions.info import MAX_SWITCHES, SessionInfo
 from engine.sessions.reader import CHECK_EVERY
 from engine.sessions.store import INFO, LOG, MAX_KEYFRAME_BYTES, START, VIDEO, chunk_name, keyframe_name, write_tensors
@@ -73,23 +73,15 @@ class SessionWriter:
         if self.folder.exists() and (not self.folder.is_dir() or next(self.folder.iterdir(), None) is not None):
             raise UserError(f"{self.folder} is there already; choose another name for the recording")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        made = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-        try:
+        with new_folder(self.folder) as made:
             if start is not None:
                 frames, actions = (torch.from_numpy(np.ascontiguousarray(part)) for part in start)
                 write_tensors(made / START, {"frames": frames, "actions": actions}, {})
             if state is not None:
                 self._keep(made, self.first, state)
-            (made / INFO).write_text(json.dumps(self.info.table(), indent=1) + "\n", encoding="utf-8")
+            replace_file(made / INFO, (json.dumps(self.info.table(), indent=1) + "\n").encode())
             first = {"type": "session_start", "id": self.info.id, "frame": self.first, "format": self.info.format}
-            (made / LOG).write_bytes(_line(first))
-            if self.folder.exists():
-                self.folder.rmdir()
-            made.rename(self.folder)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+            replace_file(made / LOG, _line(first))
 
     def write(self, drawn: Drawn) -> None:
         """Write a frame's line, and keep its latents until the next flush."""

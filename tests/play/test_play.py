@@ -277,7 +277,7 @@ def test_ctrl_c_ends_with_130_and_the_recording_is_whole(tmp_path: Path, window:
     )
     try:
         end = time.monotonic() + 20
-        while not any(p.name.endswith(".part.mp4") for p in tmp_path.iterdir()):
+        while not any(p.name.startswith(".walk.mp4.") for p in tmp_path.iterdir()):
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.02)
         time.sleep(0.5)

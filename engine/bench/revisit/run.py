@@ -28,12 +28,12 @@ from engine.bench.rollout import groups
 from engine.bench.speed import numbers
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
+from engine.files import check_path
 from engine.history.modes import MODES
 from engine.loading import fitted
 from engine.measures import has_flip
 from engine.sources import make_source
 from engine.sources.splits import SPLITS
-from engine.video import check_path
 from engine.world import Snapshot, World
 
 COMMAND = "bench revisit"

@@ -39,10 +39,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_left_behind() -> Iterator[None]:
     """Every file of tests ends the processes that it started, and removes its temporary files."""
-    before = leftovers.files()
+    before = set(leftovers.files())
     yield
-    gc.collect()  # what nobody holds any more may still hold a folder
-    left = sorted(set(leftovers.files()) - set(before)) + leftovers.processes()
+    if leftovers.processes(patience=0) or not before.issuperset(leftovers.files()):
+        gc.collect()  # what nobody holds any more may still hold a folder, or a process
+    left = sorted(set(leftovers.files()) - before) + leftovers.processes()
     assert not left, f"left behind: {', '.join(left)}"
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from engine import video
 from engine.actions import decode
 from engine.errors import UserError
+from engine.game.contracts import Log
 from engine.game.controls import Controls, Taken
-from engine.game.game import Game, Log
+from engine.game.game import Game
 from engine.game.recorder import Recorder
 from engine.game.timings import Timings
 

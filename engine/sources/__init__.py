@@ -9,7 +9,7 @@ from engine.errors import UserError
 
 
 def make_source(config: WorldConfig, *, height: int | None = None, width: int | None = None) -> gym.Env[Any, Any]:
-    """Open a world's simulator: observations uint8 (H, W, 3), actions MultiBinary over its buttons.
+    """Open a world's simulator, a `engine.sources.contract.Source`.
 
     `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the
     source or one of its options is unknown, or its package is missing.

@@ -30,11 +30,13 @@ def args(out: Path, **changes) -> Args:
     return Args(world="square", out=out, **(settings | changes))
 
 
-def contents(folder: Path) -> dict[str, dict[str, list]]:
+def contents(folder: Path) -> dict[str, dict[str, tuple]]:
     """Read all shards; not as bytes, because safetensors orders the header's entries as it likes."""
     paths = folder.glob("*/*.safetensors")
     return {
-        str(path.relative_to(folder)): {name: value.tolist() for name, value in load_file(path).items()}
+        str(path.relative_to(folder)): {
+            name: (value.dtype, value.shape, value.tobytes()) for name, value in load_file(path).items()
+        }
         for path in paths
     }
 

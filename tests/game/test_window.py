@@ -108,12 +108,13 @@ def test_the_window_turns_at_sixty_hertz_while_a_frame_takes_long(tmp_path: Path
     player = Player(tmp_path, FakeWorld(seconds=0.5), rate=0)
     player.start()
     player.until(lambda: "render" in player.world.calls)
-    longest = 0.0
+    seconds = []
     for _ in range(20):
         began = time.perf_counter()
         player.window.turn()
-        longest = max(longest, time.perf_counter() - began)
-    assert longest < 0.1  # a sixtieth, and room for a busy machine; the frame takes half a second
+        seconds.append(time.perf_counter() - began)
+    # A sixtieth, with room for a busy machine; and no turn waits for the frame, which takes half a second.
+    assert sorted(seconds)[10] < 0.05 and max(seconds) < 0.4
     player.window.close()
 
 

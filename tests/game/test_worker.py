@@ -36,10 +36,10 @@ def make() -> Iterator[Make]:
 
     yield build
     for worker in workers:
-        assert worker.stop(2.0), "the thread did not end"
+        assert worker.stop(5.0), "the thread did not end"
 
 
-def until(true: Callable[[], Any], seconds: float = 5.0) -> Any:
+def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         value = true()
@@ -104,8 +104,9 @@ def test_it_keeps_to_the_rate_and_zero_is_no_limit(make: Make) -> None:
     slow, _, _ = make(rate=50)
     fast, _, _ = make(rate=0)
     until(lambda: slow.timings.frames >= 20)
-    assert 35 < slow.timings.rate() < 51
-    assert fast.timings.rate() > 100
+    assert 20 < slow.timings.rate() < 51  # a busy machine may be slower, and is never faster
+    until(lambda: fast.timings.frames >= 20)
+    assert fast.timings.rate() > 60
 
 
 def test_pause_stops_step_draws_one_and_going_on_goes_on(make: Make) -> None:
@@ -165,7 +166,7 @@ def test_a_script_plays_first_and_keys_add_to_it(make: Make) -> None:
 def test_an_error_while_drawing_is_raised_where_it_is_asked_for(make: Make, error: Exception) -> None:
     worker, _, _ = make(FakeWorld(fail_at=3, error=error))
     with pytest.raises(type(error), match=str(error)):
-        until(worker.check, 2.0)
+        until(worker.check)
 
 
 def test_an_error_while_opening_is_raised_too() -> None:
@@ -175,17 +176,16 @@ def test_an_error_while_opening_is_raised_too() -> None:
     worker = Worker(fail, Controls(KEYS, BUTTONS), rate=10)
     worker.start()
     with pytest.raises(UserError, match="no checkpoint"):
-        until(worker.check, 2.0)
-    assert worker.stop(1.0) and not worker.ready
+        until(worker.check)
+    assert worker.stop(5.0) and not worker.ready
 
 
-def test_it_stops_within_a_second_also_while_pausing_or_waiting_for_the_rate(make: Make) -> None:
-    for rate, pause in ((0, False), (0.2, False), (100, True)):
+def test_it_stops_at_once_also_while_pausing_or_waiting_for_the_rate(make: Make) -> None:
+    for rate, pause in ((0, False), (0.05, False), (100, True)):
         worker, world, _ = make(rate=rate)
         until(lambda world=world: "commit" in world.calls)  # type: ignore[misc]
         worker.pause(pause)
-        began = time.perf_counter()
-        assert worker.stop(2.0) and time.perf_counter() - began < 1.0
+        assert worker.stop(3.0)  # far less than the 20 seconds of a frame, with room for a busy machine
 
 
 def test_a_recording_holds_the_frames_from_the_one_shown_on(make: Make, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_recording_survives_an_error_and_a_stop(make: Make, tmp_path: Path) ->
     failing, _, _ = make(broken, record=tmp_path / "failed.mp4")
     stopped, _, _ = make(record=tmp_path / "stopped.mp4")
     until(lambda: stopped.recorder.on and stopped.timings.frames > 5)
-    assert failing.stop(2.0) and stopped.stop(2.0)
+    assert failing.stop(10.0) and stopped.stop(10.0)
     assert len(iio.imread(tmp_path / "failed.mp4", plugin="pyav")) == 6
     assert len(iio.imread(tmp_path / "stopped.mp4", plugin="pyav")) > 5
 

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
@@ -14,10 +13,8 @@ from engine import cli
 from engine.game import window
 from engine.play import running
 from engine.sessions.reader import open_session
-from engine.sources import make_source
-from engine.sources.playable import SourceWorld
 from engine.toml import to_toml
-from tests.support.fake_stairs import LONGEST, TOP, stairs
+from tests.support.fake_stairs import TOP, stairs
 
 
 @pytest.fixture
@@ -87,26 +84,3 @@ def test_what_only_a_model_has_is_an_error(
     assert play.main([str(world), "--source", "--headless", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
-
-
-def test_an_episode_that_was_cut_off_is_followed_by_the_next_map() -> None:
-    played = SourceWorld(make_source(stairs()))
-    assert (played.reset(1)[0, 0, 0, 2], played.stats()["frames"]) == (121, 0)
-    for _ in range(LONGEST):
-        played.render(np.array([[0, 0]]))
-        played.commit()
-    assert played.render(np.array([[0, 1]]))[0, 0, 0, 2] == 122 and played.rewards == [-20.0, 0.0]
-    assert played.render(np.array([[0, 1]]))[0, 0, 0, 2] == 123 and played.rewards == [-20.0, 2.5]
-
-
-def test_there_is_nothing_to_go_back_to() -> None:
-    from engine.game.game import Game
-
-    game = Game(SourceWorld(make_source(stairs())), {"start": np.zeros((48, 64, 3), np.uint8)})
-    game.restart()
-    for _ in range(9):
-        game.render(["up"])
-        game.commit()
-    assert game.rewind() is None
-    with pytest.raises(ValueError, match="a simulator cannot be saved or loaded"):
-        game.save()

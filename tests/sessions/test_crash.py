@@ -15,9 +15,9 @@ import torch
 from engine.config import project_root
 from engine.sessions.reader import open_session
 from engine.sessions.replay import verify
+from tests.support.long import FULL, only_in_full
 from tests.support.worlds import make_world
 
-FULL = bool(os.environ.get("LOCI_FULL_TESTS"))
 KILLS = 50 if FULL else 2
 FRAMES = 10_000  # of the long form, over all kills
 
@@ -67,7 +67,7 @@ def test_after_kill_9_everything_older_than_a_second_opens(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(not FULL, reason="minutes; LOCI_FULL_TESTS=1")
+@only_in_full
 def test_ten_thousand_frames_are_verified_in_a_new_process(tmp_path: Path) -> None:
     assert start(tmp_path / "s", tmp_path / "stamps", FRAMES).wait() == 0
     session = open_session(tmp_path / "s")

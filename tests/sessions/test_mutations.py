@@ -22,10 +22,11 @@ from engine.sessions.replay import Pictures, Replayer
 from engine.sessions.store import INFO, LOG, START
 from engine.sessions.tree import tree
 from engine.world import World
+from tests.support.long import FULL
 from tests.support.sessions import branch, record
 from tests.support.worlds import make_world
 
-COUNT = 2000 if os.environ.get("LOCI_FULL_TESTS") else 60
+COUNT = 2000 if FULL else 60
 NASTY: list[Any] = [
     None, True, -1, 0, 2**31, 2**63, 10**400, 1.5, float("nan"), "", "x", "../walk", "/etc", "..", ".", "a/b", "a\\b",
     "walk\x00", "C:", [], {}, [[]], "\ud800", "9" * 5000, ["x"] * 300, {"folder": "..", "id": "x", "frame": 0},

@@ -20,10 +20,9 @@ from engine.sessions.replay import Pictures, Replayer, describe, reasons, verify
 from engine.sessions.store import LOG, chunk_name
 from engine.sessions.writer import SessionWriter
 from engine.world import World
+from tests.support.long import FULL
 from tests.support.sessions import CONFIG, WEIGHTS, branch, info_for, moves, play_into, record
 from tests.support.worlds import make_world, pictures
-
-FULL = bool(os.environ.get("LOCI_FULL_TESTS"))  # the long form of some tests, in minutes
 
 
 def begun(folder: Path, world: World, messages: list[str]) -> SessionRecorder:

@@ -35,7 +35,7 @@ class Room(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        random = np.random.default_rng(seed)
+        random = self.np_random
         self.picture = random.integers(0, 256, (12, 24, 3), np.uint8).repeat(8, 0).repeat(8, 1)
         self.place, self.angle, self.age = random.uniform(-self.half / 2, self.half / 2, 2), 15.0 * (seed or 0), 0
         return 0, self.info()
@@ -59,10 +59,15 @@ class Room(gym.Env[Any, Any]):
         return np.roll(self.picture, shift, (1, 0))[:48, :64]
 
 
-def write_room(folder: Path, buttons: tuple[str, ...] = BUTTONS, options: str = "half = 100.0") -> Path:
-    """Write room.toml and a checkpoint of random weights; returns the TOML's path."""
+def register() -> None:
+    """Let Gymnasium know of `Room`."""
     if NAME not in gym.registry:
         gym.register(NAME, entry_point=f"{__name__}:Room", disable_env_checker=True, order_enforce=False)
+
+
+def write_room(folder: Path, buttons: tuple[str, ...] = BUTTONS, options: str = "half = 100.0") -> Path:
+    """Write room.toml and a checkpoint of random weights; returns the TOML's path."""
+    register()
     folder.mkdir(exist_ok=True)
     path = write_world(folder, source=NAME, buttons=buttons).with_name("room.toml")
     path.write_text(path.with_name("scroll.toml").read_text().replace("ends = 100000", options))

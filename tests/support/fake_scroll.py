@@ -34,7 +34,7 @@ class Scroll(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        noise = np.random.default_rng(seed).integers(0, 256, (24, 48, 3), np.uint8)
+        noise = self.np_random.integers(0, 256, (24, 48, 3), np.uint8)
         self.picture = noise.repeat(4, 0).repeat(4, 1)
         self.place, self.angle, self.age = 0.0, 0, 0
         return 0, self.info()
@@ -53,10 +53,15 @@ class Scroll(gym.Env[Any, Any]):
         return np.roll(self.picture, (int(self.place) // 3, self.angle // 15 * 4), (0, 1))[:48, :64]
 
 
-def write_world(folder: Path, ends: int = 100_000, source: str = NAME, buttons: tuple[str, ...] = BUTTONS) -> Path:
-    """Write scroll.toml and a checkpoint of random weights; returns the TOML's path."""
+def register() -> None:
+    """Let Gymnasium know of `Scroll`."""
     if NAME not in gym.registry:
         gym.register(NAME, entry_point=f"{__name__}:Scroll", disable_env_checker=True, order_enforce=False)
+
+
+def write_world(folder: Path, ends: int = 100_000, source: str = NAME, buttons: tuple[str, ...] = BUTTONS) -> Path:
+    """Write scroll.toml and a checkpoint of random weights; returns the TOML's path."""
+    register()
     write_weights(folder / "weights", buttons)
     path = folder / "scroll.toml"
     path.write_text(TOML.format(source=source, checkpoint=folder / "weights", buttons=list(buttons), ends=ends))

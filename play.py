@@ -7,7 +7,7 @@ from engine.errors import exit_on_interrupt
 if __name__ == "__main__":
     exit_on_interrupt()  # also while the rest is imported
 
-from engine.play.running import main
+from engine.play.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,9 +1,10 @@
 """Loci: an engine for generated worlds that remember.
 
-Importing this package is cheap: the public names below load their module, and so torch, on first use. The worlds
-are registered with Gymnasium, as ``Loci/Doom-v0`` and so on, once that is imported.
+Importing this package is cheap: the public names below load their module, and so torch, on first use. Where Gymnasium
+is loaded already, as in ``gymnasium.make("engine:Loci/Doom-v0")``, the worlds are registered there.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register() -> None:
-    from engine.envs.registration import register_with_gymnasium
-
-    register_with_gymnasium()
-
-
-_register()
+if "gymnasium" in sys.modules:
+    import_module("engine.envs")

@@ -46,8 +46,17 @@ def test_a_write_that_fails_keeps_the_old_file_and_names_it(
 def test_a_file_is_flushed_to_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     sync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("flush"), sync(handle)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
+
+    def flush(handle: int) -> None:
+        done.append("flush")
+        sync(handle)
+
+    def rename(old: str, new: str) -> None:
+        done.append("rename")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
     replace_file(tmp_path / "a", b"x")
     assert done[:2] == ["flush", "rename"]
     assert done[2:] == (["flush"] if os.name == "posix" else [])  # of the folder

@@ -63,7 +63,7 @@ TABLE = {
     # who plays
     "game": rule("sessions measures", "numpy pygame", lazily="PIL"),
     "envs": rule("sources sessions", "gymnasium numpy torch", lazily="pygame stable_baselines3"),
-    "play": rule("cli game envs", "numpy tyro", lazily="tqdm"),
+    "play": rule("cli game envs", "numpy tqdm tyro"),
     "cli": rule("train bench game envs", "gymnasium numpy tyro"),
 }
 # A module that may do what its folder may not.

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from engine import runtime
 from engine.bench import report
+from engine.bench.options import MagbenchOptions
 from engine.errors import UserError
 from engine.measures import flip, has_flip, interval, psnr, psnr_table, ssim
 
@@ -37,22 +38,6 @@ BLOCK = 12
 MAX_SECONDS = 3600.0
 AT_ONCE = 4
 """Pictures measured at a time: they are large."""
-
-
-@dataclass
-class Args:
-    """Compare generated videos with MAG-Bench's own after the camera has turned back."""
-
-    csv: Path
-    """MAG-Bench's list of videos."""
-    truth: Path
-    """Folder that the list's paths start from: the real videos."""
-    generated: Path
-    """Folder with a generated video under the same path for each real one."""
-    flip: bool = True
-    """Measure FLIP too, the slowest."""
-    json: Path | None = None
-    """Write the figures here."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +170,10 @@ def scored(truth: np.ndarray, generated: np.ndarray, with_flip: bool) -> dict[st
     return found
 
 
-def compared(clip: Clip, args: Args) -> dict[str, Any]:
+def compared(clip: Clip, options: MagbenchOptions) -> dict[str, Any]:
     """Score one video."""
-    truth = after(args.truth / clip.path, clip.switch)
-    path = args.generated / clip.path
+    truth = after(options.truth / clip.path, clip.switch)
+    path = options.generated / clip.path
     drawn = after(path, clip.switch, len(truth))
     if len(drawn) < max(1, len(truth) - BLOCK + 1):
         raise UserError(
@@ -198,45 +183,45 @@ def compared(clip: Clip, args: Args) -> dict[str, Any]:
     if drawn.shape[1:] != truth.shape[1:]:
         row["resized_from"] = list(drawn.shape[1:3])
         drawn = resized(drawn, *truth.shape[1:3])
-    return row | scored(truth, drawn, args.flip and has_flip())
+    return row | scored(truth, drawn, options.flip and has_flip())
 
 
-def check(args: Args) -> list[Clip]:
+def check(options: MagbenchOptions) -> list[Clip]:
     """Read the list, and look for every file in it before the work begins."""
-    clips = read_list(args.csv)
-    for folder in (args.truth, args.generated):
+    clips = read_list(options.csv)
+    for folder in (options.truth, options.generated):
         if not folder.is_dir():
             raise UserError(f"{folder}: expected a folder of videos")
         for clip in clips:
             if not (folder / clip.path).is_file():
-                raise UserError(f"{folder / clip.path}: there is no such video ({args.csv}, line {clip.line})")
+                raise UserError(f"{folder / clip.path}: there is no such video ({options.csv}, line {clip.line})")
     return clips
 
 
-def command_line(args: Args) -> str:
+def command_line(options: MagbenchOptions) -> str:
     """Return the command that gives these arguments."""
     words = ["python", "-m", "engine", *COMMAND.split()]
     for name in ("csv", "truth", "generated", "json"):
-        if getattr(args, name) is not None:
-            words += [f"--{name}", str(getattr(args, name))]
-    return shlex.join(words + ([] if args.flip else ["--no-flip"]))
+        if getattr(options, name) is not None:
+            words += [f"--{name}", str(getattr(options, name))]
+    return shlex.join(words + ([] if options.flip else ["--no-flip"]))
 
 
-def run(args: Args) -> None:
+def run(options: MagbenchOptions) -> None:
     """Score all videos, print a table, write the JSON. Raises UserError."""
-    clips = check(args)
-    report.check_outputs(args.json)
+    clips = check(options)
+    report.check_outputs(options.json)
     rows = []
     with tqdm(clips, desc="videos", unit="video") as bar:  # closed before an error is printed
         for clip in bar:
-            rows.append(compared(clip, args))
+            rows.append(compared(clip, options))
     names = [f"{name}{suffix}" for suffix in ("", "_matched") for name in ("psnr", "ssim", "flip")]
     spans = {name: interval(np.array([row[name] for row in rows])) for name in names}
     notes = ["lpips is not measured: its weights are not at hand; matched scores take the nearest frame by PSNR"]
     other = sum("resized_from" in row for row in rows)
     if other:
         notes.append(f"{other} generated video(s) had another size and were resized to the truth's")
-    if args.flip and not has_flip():
+    if options.flip and not has_flip():
         notes.append("flip is missing: the package flip-evaluator is not installed")
     table = [
         (suffix or "time-aligned", *(spans[f"{name}{end}"] for name in ("psnr", "ssim", "flip")))
@@ -245,9 +230,9 @@ def run(args: Args) -> None:
     print(f"{len(rows)} videos, {sum(row['frames'] for row in rows)} frames compared")
     print(report.table(("alignment", "PSNR, dB", "SSIM", "FLIP"), table, 3))
     print("\n".join(notes))
-    if args.json is not None:
+    if options.json is not None:
         result = {
-            "command": command_line(args),
+            "command": command_line(options),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "hardware": runtime.hardware(),
             "videos": len(rows),
@@ -256,4 +241,4 @@ def run(args: Args) -> None:
             "intervals": {name: [span["low"], span["high"]] for name, span in spans.items()},
             "cells": rows,
         }
-        report.save_json(args.json, result)
+        report.save_json(options.json, result)

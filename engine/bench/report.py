@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def command_line(command: str, args: Any) -> str:
+def command_line(command: str, options: Any) -> str:
     """Return the command that gives these arguments, with what differs from the defaults."""
     words = ["python", "-m", "engine", *command.split()]
-    for entry in fields(args):
-        value = getattr(args, entry.name)
+    for entry in fields(options):
+        value = getattr(options, entry.name)
         if entry.default is MISSING:
             words.append(str(value))
         elif value != entry.default:
@@ -36,18 +36,18 @@ def command_line(command: str, args: Any) -> str:
     return shlex.join(words)
 
 
-def header(command: str, args: Any, config: WorldConfig) -> dict[str, Any]:
+def header(command: str, options: Any, config: WorldConfig) -> dict[str, Any]:
     """What was measured, on what, when and how: the part that all benches have in common."""
-    folder = Path(args.checkpoint) if args.checkpoint is not None else config.checkpoint_path
+    folder = Path(options.checkpoint) if options.checkpoint is not None else config.checkpoint_path
     found, _ = checkpoints.load(folder)
     return {
-        "command": command_line(command, args),
+        "command": command_line(command, options),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "world": config.name,
         "preset": found.get("preset"),
-        "seed": args.seed,
+        "seed": options.seed,
         "checkpoint": {
-            "folder": str(args.checkpoint or config.checkpoint),
+            "folder": str(options.checkpoint or config.checkpoint),
             "notes": found.get("notes", {}),
             "sha256": {name: entry["sha256"] for name, entry in found["files"].items()},
         },

@@ -6,7 +6,6 @@ Key to pixels, the whole step, memory, and what share of the machine's limits th
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from tqdm import tqdm
 
 from engine import runtime
 from engine.bench import report
-from engine.bench.opening import Options
+from engine.bench.opening import check_shared, named, numbers, open_for
+from engine.bench.options import SpeedOptions
 from engine.bench.work import cold_bytes, copy_rate, frame_bytes, frame_flops, history_bytes, product_rate
 from engine.config import WorldConfig, load_world
-from engine.errors import UserError, unknown
+from engine.errors import UserError
 from engine.history.filling import fill
 from engine.history.modes import MODES
 from engine.loading import fitted
@@ -37,42 +37,14 @@ HELD = 12
 """Frames for which a direction is held."""
 
 
-@dataclass
-class Args(Options):
-    """Time a world from key to pixels, against history length and batch size."""
-
-    frames: int = 1000
-    """Frames timed in play: one world, in the first memory mode named."""
-    repeats: int = 3
-    """Times that this play is timed: it is the same play, so that a frame that is slow every time is the engine's
-    fault, and one that is slow once the machine's."""
-    history: str = "100,1000"
-    """Lengths of history at which the modes full and mag are timed, in frames."""
-    batches: str = "1,4,16"
-    """Numbers of worlds at the same time."""
-    memory: str = "window,full"
-    """Memory modes: window, full, and mag where the checkpoint has a memory model."""
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Read ``1,4,16``: whole numbers of 1 or more. UserError for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 10**7 for part in parts):
-        raise UserError(f"{option}: expected whole numbers of 1 or more, such as 1,4,16, not {text!r}")
-    return list(dict.fromkeys(int(part) for part in parts))
-
-
-def check(args: Args) -> tuple[list[int], list[int], list[str]]:
+def check(options: SpeedOptions) -> tuple[list[int], list[int], list[str]]:
     """Return history lengths, batches and modes; raise UserError where an argument makes no sense."""
-    args.check_options()
+    check_shared(options)
     for name in ("frames", "repeats"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} must be 1 or more, not {getattr(args, name)}")
-    modes = list(dict.fromkeys(mode.strip() for mode in args.memory.split(",")))
-    for mode in modes:
-        if mode not in MODES:
-            raise UserError(unknown("memory mode", mode, MODES))
-    return numbers(args.history, "--history"), numbers(args.batches, "--batches"), modes
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be 1 or more, not {getattr(options, name)}")
+    modes = named(options.memory, "memory mode", MODES)
+    return numbers(options.history, "--history"), numbers(options.batches, "--batches"), modes
 
 
 def begin(world: World, seed: int) -> float:
@@ -130,50 +102,49 @@ def own_hitch(plays: list[np.ndarray]) -> float:
     return float(least.max() / np.median(least))
 
 
-def cell(args: Args, config: WorldConfig, batch: int, mode: str, length: int | None) -> dict[str, Any]:
+def cell(options: SpeedOptions, config: WorldConfig, batch: int, mode: str, length: int | None) -> dict[str, Any]:
     """Time one cell of the table; a note in place of figures where it would need more than `MAX_BYTES`."""
     named = {"memory": mode, "batch": batch, "history": length}
-    world = args.open(config, batch, mode)
+    world = open_for(options, config, batch, mode)
     if length is not None:
         # In `mag` the cold folds count, in 8 bits, though most of them may lie on disk.
         each = {"full": GROWTH * history_bytes(world), "mag": cold_bytes(world)}
         need = int(batch * (length + CELL_FRAMES) * each.get(mode, 0))
         if need > MAX_BYTES:
             return named | {"note": f"left out: needs {need / 1e9:.1f} GB, more than {MAX_BYTES / 1e9:.0f}"}
-    begin(world, args.seed)
+    begin(world, options.seed)
     at_least = world.generator.config.sink + world.generator.config.window + 2
     fill(world.history, at_least if length is None else length)
     label = f"{mode}, batch {batch}" + (f", history {length}" if length is not None else "")
-    frames = min(args.frames, CELL_FRAMES)
-    pixels, whole = timed(world, frames, args.seed, CELL_SECONDS, label)
+    frames = min(options.frames, CELL_FRAMES)
+    pixels, whole = timed(world, frames, options.seed, CELL_SECONDS, label)
     stats = world.stats()
     found = {name: stats[name] for name in ("memory_bytes", "cold_bytes", "tokens", "hot", "cold", "gone")}
     return named | statistics(pixels, whole, batch) | found
 
 
-def run(args: Args) -> None:
+def run(options: SpeedOptions) -> None:
     """Time, print a table, write the files that were asked for. Raises UserError."""
-    lengths, batches, modes = check(args)
-    config = fitted(load_world(args.world), args.checkpoint)
-    plot = report.beside(args.json, args.plot)
-    report.check_outputs(args.json, plot)
-    world = args.open(config, 1, modes[0])
-    result = report.header(COMMAND, args, config)
+    lengths, batches, modes = check(options)
+    config = fitted(load_world(options.world), options.checkpoint)
+    plot = report.beside(options.json, options.plot)
+    report.check_outputs(options.json, plot)
+    world = open_for(options, config, 1, modes[0])
+    result = report.header(COMMAND, options, config)
     plays, warmups = [], []
-    for i in range(args.repeats):
-        warmups.append(begin(world, args.seed))
-        plays.append(timed(world, args.frames, args.seed, None, f"{modes[0]}, play {i + 1} of {args.repeats}"))
+    for i in range(options.repeats):
+        warmups.append(begin(world, options.seed))
+        plays.append(timed(world, options.frames, options.seed, None, f"{modes[0]}, play {i + 1} of {options.repeats}"))
     pixels, whole = plays[int(np.argsort([np.median(each[1]) for each in plays])[len(plays) // 2])]
     flops, touched = frame_flops(world), frame_bytes(world)
     median = float(np.median(whole))
-    threads = args.threads
-    matmul = runtime.matmul_rate(world.dtype, threads, device=world.device)
+    matmul = runtime.matmul_rate(world.dtype, options.threads, device=world.device)
     products, copies = product_rate(world), copy_rate(world.device)
     result |= statistics(pixels, whole, 1) | {
         "memory": modes[0],
         "batch": 1,
         "hitch_ratio_own": own_hitch([each[1] for each in plays]),
-        "repeats": args.repeats,
+        "repeats": options.repeats,
         "steps": world.steps,
         "device": str(world.device),
         "dtype": str(world.dtype).removeprefix("torch."),
@@ -191,14 +162,14 @@ def run(args: Args) -> None:
     }
     del world
     result["cells"] = [
-        cell(args, config, batch, mode, length)
+        cell(options, config, batch, mode, length)
         for mode in modes
         for length in ([None] if mode == "window" else lengths)
         for batch in batches
     ]
     print(tables(result))
-    if args.json is not None:
-        report.save_json(args.json, result)
+    if options.json is not None:
+        report.save_json(options.json, result)
     if plot is not None:
         draw(plot, result, whole)
 

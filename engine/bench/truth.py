@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.config import WorldConfig
-from engine.data.collect import collect_episode
+from engine.data.shards import collect_episode
 from engine.data.walks import CONTRARY
 from engine.errors import UserError
 from engine.sources import make_source

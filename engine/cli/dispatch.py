@@ -1,13 +1,11 @@
-"""``python -m engine COMMAND``: collect, train and measure worlds, each in a module that is loaded on use.
-
-A command's module has a dataclass `Args`, which tyro reads from the command line, and ``run(args)``.
-"""
+"""``python -m engine COMMAND``: which commands there are, and how the one that was asked for is carried out."""
 
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -16,27 +14,104 @@ from engine.errors import UserError, nearest, unknown
 
 PROGRAM = "python -m engine"
 
-# command: its module and what it does
-COMMANDS: dict[str, tuple[str, str]] = {
-    "new": ("engine.cli.new", "make a world of any Gymnasium environment"),
-    "collect": ("engine.data.collect", "record frames and actions from a world's simulator"),
-    "starts": ("engine.data.starts", "take start frames from test maps"),
-    "train codec": ("engine.train.stages.codec", "learn the frame <-> latent codec from collected frames"),
-    "train generator": ("engine.train.stages.generator", "learn to draw the next frame, in resumable legs"),
-    "train memory": ("engine.train.stages.memory", "learn to fold blocks of frames, in resumable legs"),
-    "train joint": ("engine.train.stages.joint", "learn to draw from folded history, generator and memory together"),
-    "train distill": ("engine.train.stages.distill", "learn to draw well in few passes, on its own rollouts"),
-    "train heads": ("engine.train.stages.heads", "learn to read reward and termination off a generator"),
-    "bench quality": ("engine.bench.quality.run", "compare a world with its simulator under the same actions"),
-    "bench revisit": ("engine.bench.revisit.run", "leave places and come back: does it remember them?"),
-    "bench magbench": ("engine.bench.magbench", "score any system's videos by the paper's MAG-Bench files"),
-    "bench speed": ("engine.bench.speed", "time a world from key to pixels"),
-    "import": ("engine.data.importing", "make training data of sessions, or of videos with their actions"),
-    "export": ("engine.sessions.export", "turn recorded sessions into videos and data sets"),
-    "replay": ("engine.sessions.replay", "show a recorded session again, or draw it anew and compare"),
-    "tree": ("engine.sessions.tree", "print the family tree of recorded sessions"),
-    "ship": ("engine.cli.ship", "make a small checkpoint of a run"),
-    "worlds": ("engine.cli.worlds", "list the worlds and whether each has a checkpoint"),
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where its options and the function that does it lie, as ``module:name``, and what it does.
+
+    The options are a dataclass in a module that imports nothing large, for it is all that ``--help`` needs; the
+    function takes them, and its module is imported only when they have been read.
+    """
+
+    options: str
+    run: str
+    what: str
+
+
+COMMANDS = {
+    "new": Command("engine.cli.options:NewOptions", "engine.cli.new:run", "make a world of any Gymnasium environment"),
+    "collect": Command(
+        "engine.data.options:CollectOptions",
+        "engine.data.collect:run",
+        "record frames and actions from a world's simulator",
+    ),
+    "starts": Command(
+        "engine.data.options:StartsOptions", "engine.data.starts:run", "take start frames from test maps"
+    ),
+    "train codec": Command(
+        "engine.train.stages.codec:Args",
+        "engine.train.stages.codec:run",
+        "learn the frame <-> latent codec from collected frames",
+    ),
+    "train generator": Command(
+        "engine.train.stages.generator:Args",
+        "engine.train.stages.generator:run",
+        "learn to draw the next frame, in resumable legs",
+    ),
+    "train memory": Command(
+        "engine.train.stages.memory:Args",
+        "engine.train.stages.memory:run",
+        "learn to fold blocks of frames, in resumable legs",
+    ),
+    "train joint": Command(
+        "engine.train.stages.joint:Args",
+        "engine.train.stages.joint:run",
+        "learn to draw from folded history, generator and memory together",
+    ),
+    "train distill": Command(
+        "engine.train.stages.distill:Args",
+        "engine.train.stages.distill:run",
+        "learn to draw well in few passes, on its own rollouts",
+    ),
+    "train heads": Command(
+        "engine.train.stages.heads:Args",
+        "engine.train.stages.heads:run",
+        "learn to read reward and termination off a generator",
+    ),
+    "bench quality": Command(
+        "engine.bench.options:QualityOptions",
+        "engine.bench.quality.run:run",
+        "compare a world with its simulator under the same actions",
+    ),
+    "bench revisit": Command(
+        "engine.bench.options:RevisitOptions",
+        "engine.bench.revisit.run:run",
+        "leave places and come back: does it remember them?",
+    ),
+    "bench magbench": Command(
+        "engine.bench.options:MagbenchOptions",
+        "engine.bench.magbench:run",
+        "score any system's videos by the paper's MAG-Bench files",
+    ),
+    "bench speed": Command(
+        "engine.bench.options:SpeedOptions", "engine.bench.speed:run", "time a world from key to pixels"
+    ),
+    "import": Command(
+        "engine.data.options:ImportOptions",
+        "engine.data.importing:run",
+        "make training data of sessions, or of videos with their actions",
+    ),
+    "export": Command(
+        "engine.sessions.options:ExportOptions",
+        "engine.sessions.export:run",
+        "turn recorded sessions into videos and data sets",
+    ),
+    "replay": Command(
+        "engine.sessions.options:ReplayOptions",
+        "engine.sessions.replay:run",
+        "show a recorded session again, or draw it anew and compare",
+    ),
+    "tree": Command(
+        "engine.sessions.options:TreeOptions",
+        "engine.sessions.tree:run",
+        "print the family tree of recorded sessions",
+    ),
+    "ship": Command("engine.cli.options:ShipOptions", "engine.cli.ship:run", "make a small checkpoint of a run"),
+    "worlds": Command(
+        "engine.cli.options:WorldsOptions",
+        "engine.cli.worlds:run",
+        "list the worlds and whether each has a checkpoint",
+    ),
 }
 
 # package: the extra of this project that installs it
@@ -106,16 +181,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command is None:
         print(_overview([name for name in COMMANDS if name.startswith(f"{words[0]} ")]))
         return 0
-    runtime.setup()  # the module may import torch
-    module = _load(command)
+    try:
+        return carry_out(COMMANDS[command], rest, f"{PROGRAM} {command}")
+    except ModuleNotFoundError as error:
+        if not _lacks(COMMANDS[command], error):
+            raise
+        raise UserError(f"the command {command!r} is not part of this installation") from None
+
+
+def carry_out(command: Command, words: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Read a command's options from the command line and do it.
+
+    Args:
+        command: the command.
+        words: what follows its name; by default the process's own arguments.
+        program: how its help calls it; by default as the process was started.
+
+    Returns:
+        The exit status, 0 where the command's function gives none.
+
+    Raises:
+        SystemExit: after ``--help`` (0), and for options that the command does not have (2).
+        UserError: what the user gave cannot work.
+    """
+    runtime.setup()  # before torch, which the command may import
     import tyro
 
-    return module.run(tyro.cli(module.Args, prog=f"{PROGRAM} {command}", args=rest)) or 0
+    options = tyro.cli(_named(command.options), prog=program, args=words)
+    return _named(command.run)(options) or 0
+
+
+def _named(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _lacks(command: Command, error: ModuleNotFoundError) -> bool:
+    """Whether one of the command's own modules is what was not found."""
+    modules = [where.partition(":")[0] for where in (command.options, command.run)]
+    return any(f"{module}.".startswith(f"{error.name}.") for module in modules)
 
 
 def _overview(names: Sequence[str] | dict[str, Any]) -> str:
     width = max(len(name) for name in names)
-    lines = [f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names]
+    lines = [f"  {name:<{width}}  {COMMANDS[name].what}" for name in names]
     return "\n".join([f"usage: {PROGRAM} COMMAND ...", "", *lines, "", f"{PROGRAM} COMMAND --help tells more."])
 
 
@@ -137,13 +246,3 @@ def _pick(words: Sequence[str]) -> tuple[str | None, list[str]]:
         came = f", not {second!r}{hint}" if second else " after it"
         raise UserError(f"{first}: expected {' or '.join(seconds)}{came}")
     return f"{first} {second}", list(words[2:])
-
-
-def _load(command: str) -> Any:
-    name = COMMANDS[command][0]
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise
-        raise UserError(f"the command {command!r} is not part of this installation") from None

@@ -4,14 +4,13 @@ import json
 import re
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
+from engine.cli.options import NewOptions
 from engine.config import WorldConfig, project_root
 from engine.data.starts import write_starts
 from engine.errors import UserError, unknown
@@ -21,7 +20,8 @@ from engine.presets import PRESETS
 from engine.sources import make_source
 from engine.sources.gymnasium.buttons import buttons_for, keys_for
 from engine.sources.gymnasium.find import open_environment
-from engine.sources.gymnasium.source import WHOLE, check_region
+from engine.sources.gymnasium.fit import WHOLE
+from engine.sources.gymnasium.source import check_region
 from engine.toml import to_toml
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -30,55 +30,24 @@ RATE = 12.0
 STARTS = 8
 
 
-@dataclass
-class Args:
-    """Make a world of any Gymnasium environment that shows pictures, ready to collect, train and play."""
-
-    env: tyro.conf.Positional[str]
-    """its id, such as MiniGrid-Empty-8x8-v0; module:Name-v0 imports the module first"""
-    name: str = ""
-    """of the world; made from the id by default"""
-    preset: str = "nano"
-    """size of the world, see README"""
-    title: str = ""
-    """for people; the id by default"""
-    frame_skip: int = 1
-    """steps of the environment that make one frame; the buttons are held, rewards are summed"""
-    fit: Literal["stretch", "pad", "crop"] = "stretch"
-    """how pictures of another aspect come to the world's size"""
-    region: tuple[float, float, float, float] = WHOLE
-    """part of the picture that is shown: left, top, right and bottom as shares, such as 0 0.1 1 0.9"""
-    buttons: tuple[str, ...] = ()
-    """names for its actions, in order; "none" for the one that does nothing (by default what it says itself)"""
-    make_option: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
-    """KEY=VALUE for the environment's constructor; more than once, or several after one"""
-    frame_rate: float | None = None
-    """frames a second of play; by default the environment's own by --frame-skip"""
-    steps: int = 100
-    """steps of random play to try it with"""
-    folder: Path | None = None
-    """where the world's file goes, and beside it its start frames and weights; by default worlds/, assets/ and
-    checkpoints/ of the project"""
-
-
-def run(args: Args) -> None:
+def run(options: NewOptions) -> None:
     """Write the world's file and its start frames, and say what to do next. Raises UserError."""
-    name = args.name or name_from(args.env)
-    path = check(args, name)
-    options = dict(pair for entry in args.make_option for pair in map(option, entry))
-    config = describe(args, name, options)
+    name = options.name or name_from(options.env)
+    path = check(options, name)
+    settings = dict(pair for entry in options.make_option for pair in map(option, entry))
+    config = describe(options, name, settings)
     with closing(make_source(config)) as source:
-        print("\n".join(tried(source, args.steps)))
+        print("\n".join(tried(source, options.steps)))
         starts = config.starts_path
         assert starts is not None
         write_starts(source, starts, "test", STARTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():  # made by somebody else in the meantime
         raise UserError(f"{path} is there already; choose another --name")
-    text = f"# Made of {args.env}; change what you like, before frames are collected.\n{to_toml(config)}"
+    text = f"# Made of {options.env}; change what you like, before frames are collected.\n{to_toml(config)}"
     replace_file(path, text.encode())
     print(f"wrote {path} and {STARTS} start frames into {config.starts}\n")
-    print("\n".join(next_steps(config, name if args.folder is None else str(path))))
+    print("\n".join(next_steps(config, name if options.folder is None else str(path))))
 
 
 def name_from(env: str) -> str:
@@ -87,33 +56,33 @@ def name_from(env: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
-def check(args: Args, name: str) -> Path:
+def check(options: NewOptions, name: str) -> Path:
     """Return the file to write. Raises UserError where the arguments, or that file, stand against it."""
     if not NAME.fullmatch(name):
         raise UserError(f"--name must be small letters, digits, - and _, not {name!r}")
-    if args.preset not in PRESETS:
-        raise UserError(unknown("preset", args.preset, PRESETS))
-    if not 1 <= args.frame_skip <= 1000:
-        raise UserError(f"--frame-skip must be from 1 to 1000, not {args.frame_skip}")
-    check_region(args.region)
-    if args.steps < 1:
-        raise UserError(f"--steps must be 1 or more, not {args.steps}")
-    path = (args.folder or project_root() / "worlds") / f"{name}.toml"
-    starts = project_root() / places(args, name)[0]
+    if options.preset not in PRESETS:
+        raise UserError(unknown("preset", options.preset, PRESETS))
+    if not 1 <= options.frame_skip <= 1000:
+        raise UserError(f"--frame-skip must be from 1 to 1000, not {options.frame_skip}")
+    check_region(options.region)
+    if options.steps < 1:
+        raise UserError(f"--steps must be 1 or more, not {options.steps}")
+    path = (options.folder or project_root() / "worlds") / f"{name}.toml"
+    starts = project_root() / places(options, name)[0]
     for there in (path, starts):
         if there.exists():
             raise UserError(f"{there} is there already; choose another --name")
     return path
 
 
-def places(args: Args, name: str) -> tuple[str, str]:
+def places(options: NewOptions, name: str) -> tuple[str, str]:
     """Where start frames and weights go, as a world's file says it: from the project's root, where they are in it."""
-    if args.folder is None:
-        return f"assets/{name}", f"checkpoints/{name}/{args.preset}"
-    folder = args.folder.expanduser().absolute()
+    if options.folder is None:
+        return f"assets/{name}", f"checkpoints/{name}/{options.preset}"
+    folder = options.folder.expanduser().absolute()
     if folder.is_relative_to(project_root()):
         folder = folder.relative_to(project_root())
-    return (folder / name / "starts").as_posix(), (folder / name / args.preset).as_posix()
+    return (folder / name / "starts").as_posix(), (folder / name / options.preset).as_posix()
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -130,30 +99,30 @@ def option(text: str) -> tuple[str, Any]:
     return key, read
 
 
-def describe(args: Args, name: str, options: dict[str, Any]) -> WorldConfig:
+def describe(options: NewOptions, name: str, settings: dict[str, Any]) -> WorldConfig:
     """The world of the environment, with buttons, keys and frame rate. Raises UserError."""
-    with closing(open_environment(args.env, options)) as env:
+    with closing(open_environment(options.env, settings)) as env:
         try:
-            found = buttons_for(env, args.buttons)
+            found = buttons_for(env, options.buttons)
         except UserError as error:
-            raise UserError(f"{args.env}: {error}") from None
+            raise UserError(f"{options.env}: {error}") from None
         keys = keys_for(env, found, RESERVED)
-        rate = args.frame_rate or frame_rate(env, args.frame_skip, options)
+        rate = options.frame_rate or frame_rate(env, options.frame_skip, settings)
     if found.idle_is_first:
-        print(f"no action of {args.env} is known to do nothing: without a button {found.names[0]!r} is taken")
-    source_options: dict[str, Any] = {"idle": found.idle, "frame_skip": args.frame_skip, "fit": args.fit}
+        print(f"no action of {options.env} is known to do nothing: without a button {found.names[0]!r} is taken")
+    source_options: dict[str, Any] = {"idle": found.idle, "frame_skip": options.frame_skip, "fit": options.fit}
     if found.actions is not None:
         source_options["actions"] = dict(found.actions)
-    if options:
-        source_options["make"] = options
-    if args.region != WHOLE:
-        source_options["region"] = list(args.region)
-    starts, checkpoint = places(args, name)
+    if settings:
+        source_options["make"] = settings
+    if options.region != WHOLE:
+        source_options["region"] = list(options.region)
+    starts, checkpoint = places(options, name)
     return WorldConfig(
         name=name,
-        title=args.title or args.env,
-        preset=args.preset,
-        source=args.env,
+        title=options.title or options.env,
+        preset=options.preset,
+        source=options.env,
         checkpoint=checkpoint,
         starts=starts,
         buttons=found.names,
@@ -163,14 +132,14 @@ def describe(args: Args, name: str, options: dict[str, Any]) -> WorldConfig:
     )
 
 
-def frame_rate(env: gym.Env[Any, Any], frame_skip: int, options: dict[str, Any]) -> float:
+def frame_rate(env: gym.Env[Any, Any], frame_skip: int, settings: dict[str, Any]) -> float:
     """Frames a second: those of the environment's metadata, by all steps that are skipped; from 1 to 60."""
     rate = env.metadata.get("render_fps")
     if not isinstance(rate, int | float) or not 0 < rate < 1e6:
         return RATE
     for key in ("frame_skip", "frameskip"):
-        if type(options.get(key)) is int and options[key] > 1:
-            rate /= options[key]
+        if type(settings.get(key)) is int and settings[key] > 1:
+            rate /= settings[key]
     return float(round(min(max(rate / frame_skip, 1.0), 60.0), 2))
 
 

@@ -1,17 +1,11 @@
 """``python -m engine worlds``: which worlds there are."""
 
-from dataclasses import dataclass
-
 from engine import config
+from engine.cli.options import WorldsOptions
 from engine.errors import UserError
 
 
-@dataclass(frozen=True)
-class Args:
-    """List the worlds: name, title, preset, and whether the checkpoint is there."""
-
-
-def run(args: Args) -> None:
+def run(options: WorldsOptions) -> None:
     """Print a line for each world of the project; one that cannot be read says why."""
     rows = [_row(name) for name in config.list_worlds()]
     if not rows:

@@ -7,21 +7,18 @@ A source is a session, a folder of sessions, or a plain folder of videos in whic
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from safetensors.numpy import save
 
 from engine.actions import encode
 from engine.config import WorldConfig, load_world
-from engine.data.collect import Args as CollectArgs
 from engine.data.collect import claim
+from engine.data.options import ImportOptions
 from engine.data.shards import checksums, write_whole
 from engine.errors import UserError
-from engine.sessions.export import Args as ExportArgs
 from engine.sessions.export import Episode, episode, opener
 from engine.sessions.reader import open_session
 from engine.sessions.store import INFO
@@ -32,39 +29,23 @@ VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 ACTIONS = (".actions.ndjson", ".actions.json", ".actions.csv")
 MAX_ACTION_BYTES = 2**30
 
-
-@dataclass
-class Args:
-    """Make training data of recorded play."""
-
-    sources: tyro.conf.Positional[tuple[Path, ...]]
-    """sessions, folders of sessions, or folders of videos with an actions file each"""
-    world: str
-    """World, or path of a world's TOML file, that the data is for."""
-    out: Path
-    """Folder to fill, as `collect` does; it must not hold data."""
-    validation: float = 0.05
-    """Share of the episodes that are kept for validation."""
-    checkpoint: Path | None = None
-    """Weights that the sessions were drawn with, instead of their world's own."""
-
-
 # frames uint8 (n, H, W, 3), actions uint8 (n, A) that led to them; where they are known, reward and terminated
 Found = dict[str, np.ndarray]
 
 
-def run(args: Args) -> None:
+def run(options: ImportOptions) -> None:
     """Write the shards. Raises UserError."""
-    if not 0 <= args.validation < 1:
-        raise UserError(f"--validation must be from 0 to below 1, not {args.validation}")
-    config = load_world(args.world)
-    if (args.out / "collect.json").exists():
-        raise UserError(f"{args.out} holds data already; choose another --out")
-    args.out.mkdir(parents=True, exist_ok=True)
-    claim(CollectArgs(world=args.world, frames=1, out=args.out, policy="import"), config)
+    if not 0 <= options.validation < 1:
+        raise UserError(f"--validation must be from 0 to below 1, not {options.validation}")
+    config = load_world(options.world)
+    if (options.out / "collect.json").exists():
+        raise UserError(f"{options.out} holds data already; choose another --out")
+    options.out.mkdir(parents=True, exist_ok=True)
+    # The numbers are those that `collect` begins with: they say nothing of play that was recorded.
+    claim(options.out, config, seed=0, episode_length=200, frames_per_shard=4000, policy="import", random=0.0)
     counts, frames, due = {"train": 0, "validation": 0}, 0, 0.0
-    for number, found in enumerate(found_in(args, config)):
-        due += args.validation
+    for number, found in enumerate(found_in(options, config)):
+        due += options.validation
         split = "validation" if due >= 1 else "train"  # spread evenly, the same in every run
         due -= split == "validation"
         length = len(found["frames"])
@@ -75,20 +56,19 @@ def run(args: Args) -> None:
             "map_seed": np.array([number], np.int64),
         }
         tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}  # safetensors takes no other
-        path = args.out / split / f"shard-{counts[split]:05d}.safetensors"
+        path = options.out / split / f"shard-{counts[split]:05d}.safetensors"
         write_whole(path, save(tensors, metadata={"format": "loci-shard-1", **checksums(tensors)}))
         counts[split] += 1
         frames += length
     if not frames:
         raise UserError("no play was found in the sources")
-    print(f"{args.out} holds {frames} frames in {counts['train']} + {counts['validation']} episodes")
+    print(f"{options.out} holds {frames} frames in {counts['train']} + {counts['validation']} episodes")
 
 
-def found_in(args: Args, config: WorldConfig) -> Iterator[Found]:
+def found_in(options: ImportOptions, config: WorldConfig) -> Iterator[Found]:
     """Every episode of the sources, in the world's size and buttons."""
-    export = ExportArgs(sessions=(), to="png", out=args.out, world=None, checkpoint=args.checkpoint)
-    pictures = opener(export)
-    for source in args.sources:
+    pictures = opener(checkpoint=options.checkpoint)
+    for source in options.sources:
         videos = _videos(source)
         for video, actions in videos:
             yield _read_video(video, actions, config)

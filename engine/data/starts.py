@@ -2,40 +2,21 @@
 
 import io
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from PIL import Image
 from tqdm import tqdm
 
 from engine.config import load_world
+from engine.data.options import StartsOptions
 from engine.data.shards import collect_episode
 from engine.errors import UserError
 from engine.files import replace_file
 from engine.sources import make_source
 from engine.sources.splits import SPLITS
-
-
-@dataclass
-class Args:
-    """Take start frames from a world's simulator."""
-
-    world: tyro.conf.Positional[str]
-    """World, or path of a world's TOML file."""
-    count: int = 16
-    """Start frames to make."""
-    out: Path | None = None
-    """Folder; the world's own by default."""
-    seed: int = 0
-    """First map, counted from 0; each frame comes from the map after the last one's."""
-    walk: int = 64
-    """Steps of the walk on each map, from which the frame with most to see is taken; 0 takes the first frame."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Maps to take them from."""
 
 
 def interest(frame: np.ndarray) -> float:
@@ -62,17 +43,17 @@ def write_starts(
     return written
 
 
-def run(args: Args) -> None:
+def run(options: StartsOptions) -> None:
     """Write ``map-SEED.png`` files."""
-    config = load_world(args.world)
-    maps = SPLITS[args.split]
-    if not 1 <= args.count <= len(maps):
-        raise UserError(f"--count must be in 1..{len(maps)}, not {args.count}")
-    if args.seed < 0 or args.walk < 0:
+    config = load_world(options.world)
+    maps = SPLITS[options.split]
+    if not 1 <= options.count <= len(maps):
+        raise UserError(f"--count must be in 1..{len(maps)}, not {options.count}")
+    if options.seed < 0 or options.walk < 0:
         raise UserError("--seed and --walk must be 0 or more")
-    out = args.out or config.starts_path
+    out = options.out or config.starts_path
     if out is None:
         raise UserError(f"{config.name} names no folder for start frames; give --out DIR")
     with closing(make_source(config)) as env:
-        write_starts(env, out, args.split, args.count, args.seed, args.walk)
-    print(f"{args.count} start frames in {out}")
+        write_starts(env, out, options.split, options.count, options.seed, options.walk)
+    print(f"{options.count} start frames in {out}")

@@ -6,15 +6,14 @@ stays in view.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from engine.history.names import MODES, Mode
 from engine.model.generator import GeneratorConfig
 from engine.model.memory import MemoryConfig
 
-Mode = Literal["window", "full", "mag"]
-MODES: tuple[Mode, ...] = ("window", "full", "mag")
 GROWTH = 64
 """Frames by which `full` grows at first; then by half."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engine.config import WorldConfig
 from engine.errors import UserError
 from engine.game.game import choose_start
-from engine.play.options import Args, names_folder
+from engine.play.options import PlayOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Opener:
     """Opens the game that the arguments describe: once, late, and on whichever thread plays it."""
 
-    def __init__(self, args: Args, config: WorldConfig, starts: dict[str, np.ndarray], start: str) -> None:
-        self.args, self.config, self.starts, self.start = args, config, starts, start
+    def __init__(self, options: PlayOptions, config: WorldConfig, starts: dict[str, np.ndarray], start: str) -> None:
+        self.options, self.config, self.starts, self.start = options, config, starts, start
         self.game: Game | None = None
         self.log: SessionLog | None = None
         self.warmup_s = 0.0
@@ -33,18 +33,18 @@ class Opener:
         from engine.game.game import Game
         from engine.loading import open_world
 
-        args = self.args
+        options = self.options
         world = open_world(
             self.config,
-            checkpoint=args.checkpoint,
-            device=args.device,
-            memory=args.memory,
-            memory_budget=args.memory_budget,
-            steps=args.steps,
-            threads=args.threads,
+            checkpoint=options.checkpoint,
+            device=options.device,
+            memory=options.memory,
+            memory_budget=options.memory_budget,
+            steps=options.steps,
+            threads=options.threads,
         )
         self.warmup_s = world.warm_up()
-        self.game = Game(world, self.starts, seed=args.seed, start=self.start, log=self._log())
+        self.game = Game(world, self.starts, seed=options.seed, start=self.start, log=self._log())
         return self.game
 
     def close(self) -> None:
@@ -52,25 +52,26 @@ class Opener:
 
     def _log(self) -> SessionLog | None:
         """The recording of a session, where --record names a folder."""
-        if self.args.record is None or not names_folder(self.args.record):
+        folder = self.options.recorded_session
+        if folder is None:
             return None
         from engine.game.log import SessionLog
         from engine.sessions.info import info_of_world
         from engine.sessions.replay import weights_of
 
-        weights = weights_of(Path(self.args.checkpoint or self.config.checkpoint_path))
+        weights = weights_of(Path(self.options.checkpoint or self.config.checkpoint_path))
 
         def info(game: Game) -> SessionInfo:
             return info_of_world(game.world, self.config, weights, seed=game.seed, start=game.start)
 
-        self.log = SessionLog(self.args.record, info)
+        self.log = SessionLog(folder, info)
         return self.log
 
 
 class SourceOpener(Opener):
     """Opens the game that a world's simulator plays; --record FOLDER keeps its episodes as those of any environment."""
 
-    def __init__(self, args: Args, config: WorldConfig) -> None:
+    def __init__(self, options: PlayOptions, config: WorldConfig) -> None:
         import numpy as np
 
         from engine.envs.record import RecordSession
@@ -79,16 +80,16 @@ class SourceOpener(Opener):
 
         env = make_source(config)
         self.recorded: RecordSession | None = None
-        if args.record is not None and names_folder(args.record):
-            env = self.recorded = RecordSession(env, args.record, tuple(config.buttons))
+        if options.recorded_session is not None:
+            env = self.recorded = RecordSession(env, options.recorded_session, tuple(config.buttons))
         self.world = SourceWorld(env)
         blank = np.zeros((config.shape.height, config.shape.width, 3), np.uint8)
-        super().__init__(args, config, {config.source: blank}, config.source)
+        super().__init__(options, config, {config.source: blank}, config.source)
 
     def __call__(self) -> Game:
         from engine.game.game import Game
 
-        self.game = Game(self.world, self.starts, seed=self.args.seed, start=self.start)
+        self.game = Game(self.world, self.starts, seed=self.options.seed, start=self.start)
         return self.game
 
     def close(self) -> None:
@@ -107,20 +108,19 @@ class SourceOpener(Opener):
 class SessionOpener(Opener):
     """Opens the game that goes on from a frame of a recorded session; in a window it is recorded, too."""
 
-    def __init__(self, args: Args, config: WorldConfig, review: Review, frame: int) -> None:
+    def __init__(self, options: PlayOptions, config: WorldConfig, review: Review, frame: int) -> None:
         from engine.game.resume import Resumer, check_folder, free_folder
 
         session = review.session
         session.owner(frame)  # or it is not there
         name = session.root.info.start or "start"
-        super().__init__(args, config, {name: review.pictures().frame(frame)}, name)
-        record = args.record
-        if record is None and not args.headless:
-            record = free_folder(session)
-        kept = record if record is not None and names_folder(record) else None
-        if kept is not None:
-            check_folder(kept, session)
-        self._resume = Resumer(session, frame, kept, **review.options)
+        super().__init__(options, config, {name: review.pictures().frame(frame)}, name)
+        folder = options.recorded_session
+        if options.record is None and not options.headless:
+            folder = free_folder(session)
+        if folder is not None:
+            check_folder(folder, session)
+        self._resume = Resumer(session, frame, folder, **review.options)
 
     def __call__(self) -> Game:
         self.game = self._resume()
@@ -128,34 +128,34 @@ class SessionOpener(Opener):
         return self.game
 
 
-def opener_for(args: Args, config: WorldConfig, review: Review | None, frame: int) -> Opener:
+def opener_for(options: PlayOptions, config: WorldConfig, review: Review | None, frame: int) -> Opener:
     """What the arguments ask for; of a session that is looked through, what goes on from `frame`."""
-    if args.source:
-        return SourceOpener(args, config)
+    if options.source:
+        return SourceOpener(options, config)
     if review is not None:
-        return SessionOpener(args, config, review, frame)
-    starts = find_starts(args, config)
-    return Opener(args, config, starts, choose_start(starts, args.seed, args.start))
+        return SessionOpener(options, config, review, frame)
+    starts = find_starts(options, config)
+    return Opener(options, config, starts, choose_start(starts, options.seed, options.start))
 
 
-def open_review(args: Args) -> Review:
+def open_review(options: PlayOptions) -> Review:
     """The recorded session of --session, checked."""
     from engine.game.review import Review
 
-    assert args.session is not None
-    device = None if args.device == "auto" else args.device
-    checkpoint = None if args.checkpoint is None else Path(args.checkpoint)
-    options = {"world": args.world or None, "checkpoint": checkpoint, "device": device, "threads": args.threads}
-    return Review(args.session, **options)
+    assert options.session is not None
+    device = None if options.device == "auto" else options.device
+    checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
+    world, threads = options.world or None, options.threads
+    return Review(options.session, world=world, checkpoint=checkpoint, device=device, threads=threads)
 
 
-def find_starts(args: Args, config: WorldConfig) -> dict[str, np.ndarray]:
+def find_starts(options: PlayOptions, config: WorldConfig) -> dict[str, np.ndarray]:
     """The start frames by name, uint8 (H, W, 3): the world's, or the one picture of --image."""
     from engine.loading import load_starts, read_image
 
-    if args.image is None:
+    if options.image is None:
         return load_starts(config)
-    return {args.image.stem: read_image(args.image, config.shape.height, config.shape.width)}
+    return {options.image.stem: read_image(options.image, config.shape.height, config.shape.width)}
 
 
 def print_saved(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``play.py`` is asked for, and whether it can be."""
+"""What ``play.py`` is asked for. Read before torch is loaded: nothing large is imported here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Literal
 
 import tyro
 
-from engine.config import WorldConfig
-from engine.errors import UserError
-from engine.files import check_path
-from engine.video import EXTENSIONS
+from engine.history.names import Mode
 
 
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
-class Args:
+class PlayOptions:
     """Walk through a world that a model draws, frame by frame, from your keys."""
 
     world: tyro.conf.Positional[str] = ""
@@ -28,7 +26,7 @@ class Args:
     """name of the start frame"""
     image: Path | None = None
     """start from this picture instead (any size)"""
-    memory: Literal["auto", "window", "full", "mag"] = "auto"
+    memory: Literal["auto", Mode] = "auto"
     """what the model remembers: the last frames, every frame, or a folded history (auto: that, where it can)"""
     memory_budget: int | None = None
     """tokens of folded history that a frame sees; the rest is kept cold and comes back by relevance"""
@@ -63,56 +61,12 @@ class Args:
     fps: float | None = None
     """largest number of frames a second, 0 for no limit; by default the world's, headless no limit"""
 
+    @property
+    def recorded_session(self) -> Path | None:
+        """The folder of the session to record: what --record names, if that has no extension."""
+        return self.record if self.record is not None and self.record.suffix == "" else None
 
-def check_session(args: Args) -> None:
-    """Raise UserError where the arguments about a recorded session contradict each other."""
-    if args.session is None:
-        if args.at is not None or args.compare is not None:
-            raise UserError("--at and --compare need --session FOLDER")
-        return
-    if args.image is not None or args.start is not None:
-        raise UserError("--session has a start of its own; leave out --start and --image")
-    refuse(args, ("memory", "memory_budget", "steps", "seed"), "--session goes on as it was recorded")
-
-
-def refuse(args: Args, names: tuple[str, ...], why: str) -> None:
-    """Raise UserError where one of these options is given."""
-    for name in names:
-        if getattr(args, name) != getattr(Args, name):  # the default
-            raise UserError(f"{why}; leave out --{name.replace('_', '-')}")
-
-
-def check(args: Args, config: WorldConfig) -> None:
-    """Raise UserError for values that cannot work, before anything is loaded."""
-    if args.frames is not None and args.frames < 1:
-        raise UserError(f"--frames must be 1 or more, not {args.frames}")
-    if not 0 <= args.seed < 2**63:
-        raise UserError(f"--seed must be from 0 to 2^63 - 1, not {args.seed}")
-    if args.fps is not None and not 0 <= args.fps <= 1000:
-        raise UserError(f"--fps must be from 0 (no limit) to 1000, not {args.fps}")
-    if args.memory_budget is not None and args.memory_budget < 1:
-        raise UserError(f"--memory-budget must be 1 or more tokens, not {args.memory_budget}")
-    if args.image is not None and args.start is not None:
-        raise UserError("--image and --start are two starts; give one of them")
-    folder = config.checkpoint_path if args.checkpoint is None else Path(args.checkpoint)
-    if args.source:
-        without = ("session", "image", "start", "checkpoint", "memory_budget", "steps")
-        refuse(args, without, "--source plays the simulator")
-    elif not (folder / "config.json").is_file():
-        raise UserError(f"{config.name}: there is no checkpoint in {folder}; train one, or give --checkpoint DIR")
-    if args.record is not None and not names_folder(args.record):
-        check_path(args.record, EXTENSIONS)
-    elif args.record is not None and args.record.exists() and (args.record.is_file() or any(args.record.iterdir())):
-        raise UserError(f"{args.record} is there already; choose another name for the recording")
-    if args.screenshot is not None:
-        check_path(args.screenshot, (".png",))
-
-
-def names_folder(path: Path) -> bool:
-    """Whether --record means a session's folder, which has no extension."""
-    return path.suffix == ""
-
-
-def video_rate(args: Args, config: WorldConfig) -> float:
-    """Frames a second of a recording: those of play, or the world's own where play has no limit."""
-    return args.fps or config.frame_rate
+    @property
+    def recorded_video(self) -> Path | None:
+        """The file of the video to record: what --record names, if that has an extension."""
+        return self.record if self.record is not None and self.record.suffix != "" else None

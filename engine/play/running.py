@@ -7,120 +7,115 @@ record, F11 full screen, F12 screenshot; Shift+Backspace goes ten seconds back a
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
-import tyro
+import numpy as np
+from tqdm import tqdm
 
 from engine import runtime
 from engine.actions import parse_keys
-from engine.cli.dispatch import guarded
-from engine.config import load_world
+from engine.config import WorldConfig, load_world
 from engine.errors import UserError
-from engine.game.headless import has_display
+from engine.game import headless
+from engine.game.timings import Timings
+from engine.play.checks import check, check_session
 from engine.play.opening import Opener, open_review, opener_for, print_saved
-from engine.play.options import Args, check, check_session, names_folder, video_rate
+from engine.play.options import PlayOptions
 from engine.video import VideoWriter, contact_sheet, save_picture, scale_for
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from engine.game.timings import Timings
 
 HEADLESS_FRAMES = 240
 SHEET_FRAMES = 24
 DEFAULT_WORLD = "doom-plain"  # of the shipped worlds, the one that obeys best (LOG.md)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Play as the command line says; returns the exit status."""
-    args = tyro.cli(Args, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
-    return guarded(lambda: play(args))
-
-
-def play(args: Args) -> None:
-    """Check everything that can be checked, load the model, play, and print the figures."""
-    runtime.setup(args.threads)
+def play(options: PlayOptions) -> None:
+    """Check everything that can be checked, load the model, play, and print the figures. Raises UserError."""
+    runtime.setup(options.threads)
     from engine.loading import fitted
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    windowed = not args.headless
-    if windowed and not has_display():
+    windowed = not options.headless
+    if windowed and not headless.has_display():
         print("no display: playing headless (as with --headless)", file=sys.stderr)
         windowed = False
-    check_session(args)
-    review, frame = None, args.at or 0
-    if args.session is not None:
-        review = open_review(args)
-        found = review.browser(frame, args.compare).run() if windowed else frame
-        if found is None:
+    check_session(options)
+    review, frame = None, options.at or 0
+    if options.session is not None:
+        review = open_review(options)
+        found = review.browser(frame, options.compare).run() if windowed else frame
+        if found is None:  # the player has looked, and left
             return
         frame = found
-    config = load_world(args.world or (DEFAULT_WORLD if review is None else review.world_name))
-    check(args, config)
-    config = config if args.source else fitted(config, args.checkpoint)
-    script = None if args.keys is None else parse_keys(args.keys, config.keys, config.buttons)
-    opener = opener_for(args, config, review, frame)
+    config = load_world(options.world or (DEFAULT_WORLD if review is None else review.world_name))
+    check(options, config)
+    config = config if options.source else fitted(config, options.checkpoint)
+    script = None if options.keys is None else parse_keys(options.keys, config.keys, config.buttons)
+    opener = opener_for(options, config, review, frame)
     try:
-        timings = (play_in_window if windowed else play_headless)(args, opener, script)
+        timings = (play_in_window if windowed else play_headless)(options, opener, script)
     finally:
         opener.close()
-    report(args, opener, timings, windowed)
+    figures = figures_of(options, opener, timings) | {"window": windowed}
+    if timings.frames:
+        print(in_words(figures))
+    if options.json:
+        print(json.dumps(figures))
 
 
-def play_headless(args: Args, opener: Opener, script: np.ndarray | None) -> Timings:
-    """Play without a window, with a bar on a terminal."""
-    from tqdm import tqdm
-
-    from engine.game import headless
-
-    frames = args.frames or HEADLESS_FRAMES
+def play_headless(options: PlayOptions, opener: Opener, script: np.ndarray | None) -> Timings:
+    """Play without a window, with a bar on a terminal. script: buttons uint8 (n, A) to hold at the beginning."""
+    frames = options.frames or HEADLESS_FRAMES
     if script is None:
         actions = headless.default_walk(opener.config.buttons, frames)
     else:
         actions = headless.pad_script(script, frames)
-    wanted = {round(i * frames / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
-    kept: list[np.ndarray] = []
-    with contextlib.ExitStack() as stack:
-        sinks: list[Callable[[np.ndarray], None]] = []
-        if args.record is not None and not names_folder(args.record):
-            writer = VideoWriter(args.record, video_rate(args, opener.config))
+    sheet = Sheet(frames)
+    with ExitStack() as stack:
+        sinks: list[Callable[[np.ndarray], None]] = [] if options.screenshot is None else [sheet.add]
+        if options.recorded_video is not None:
+            writer = VideoWriter(options.recorded_video, video_rate(options, opener.config))
             stack.callback(lambda: print_saved(writer.path) if writer.saved else None)
             sinks.append(stack.enter_context(writer).add)
         game = opener()
         if opener.log is not None:
             opener.log.say = lambda message: print(message, file=sys.stderr)
             stack.callback(opener.log.finish, None)  # there is time to wait for the video
-        count = itertools.count()
 
         def on_frame(frame: np.ndarray) -> None:
-            if next(count) in wanted and args.screenshot is not None:
-                kept.append(frame.copy())
             for sink in sinks:
                 sink(frame)
 
         bar = stack.enter_context(tqdm(actions, unit="frame", disable=None))  # only on a terminal
-        timings = headless.play(game, bar, rate=args.fps or 0.0, on_frame=on_frame)
-    if args.screenshot is not None:
-        sheet = contact_sheet(kept)
-        print_saved(save_picture(args.screenshot, sheet, scale_for(game.frame.shape[0], 96)))
+        timings = headless.play(game, bar, rate=options.fps or 0.0, on_frame=on_frame)
+    if options.screenshot is not None:
+        picture = contact_sheet(sheet.kept)
+        print_saved(save_picture(options.screenshot, picture, scale_for(game.frame.shape[0], 96)))
     check_log(opener)
     return timings
 
 
-def check_log(opener: Opener) -> None:
-    """Raise UserError where the session could not be recorded to its end."""
-    if opener.log is not None and opener.log.failed is not None:
-        raise UserError(opener.log.failed)
+class Sheet:
+    """Keeps frames for a contact sheet of a walk: the first, the last, and what lies evenly between them."""
+
+    def __init__(self, frames: int) -> None:
+        self.kept: list[np.ndarray] = []
+        self._wanted = {round(i * frames / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
+        self._count = 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """Take the walk's next frame, uint8 (H, W, 3); it is copied if it is kept."""
+        if self._count in self._wanted:
+            self.kept.append(frame.copy())
+        self._count += 1
 
 
-def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Timings:
-    """Play in a window until the player quits."""
+def play_in_window(options: PlayOptions, opener: Opener, script: np.ndarray | None) -> Timings:
+    """Play in a window until the player quits. script: buttons uint8 (n, A) to hold at the beginning."""
     from engine.game.controls import Controls, check_keys
     from engine.game.window import Settings, Window
 
@@ -130,11 +125,11 @@ def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Tim
         name=config.name,
         title=config.title,
         preview=opener.starts[opener.start],
-        rate=config.frame_rate if args.fps is None else args.fps,
-        video_rate=video_rate(args, config),
+        rate=config.frame_rate if options.fps is None else options.fps,
+        video_rate=video_rate(options, config),
         script=script,
-        limit=args.frames,
-        record=None if args.record is None or names_folder(args.record) else args.record,
+        limit=options.frames,
+        record=options.recorded_video,
     )
     window = Window(settings, Controls(keys, config.buttons), opener)
     try:
@@ -145,46 +140,64 @@ def play_in_window(args: Args, opener: Opener, script: np.ndarray | None) -> Tim
         for path in opener.log.sessions if opener.log is not None else []:
             print_saved(path)
     check_log(opener)
-    if args.screenshot is not None:
+    if options.screenshot is not None:
         frame = window.shown.frame
-        print_saved(save_picture(args.screenshot, frame, scale_for(frame.shape[0], 480)))
-    if window.worker.recorder.failed and args.record is not None:
+        print_saved(save_picture(options.screenshot, frame, scale_for(frame.shape[0], 480)))
+    if window.worker.recorder.failed and options.record is not None:
         raise UserError(window.worker.recorder.failed[0])
     return window.worker.timings
 
 
-def report(args: Args, opener: Opener, timings: Timings, windowed: bool) -> None:
-    """Print the figures of the game for people, and with --json for programs."""
-    game = opener.game
-    figures = timings.summary()
-    stats = game.world.stats() if game is not None else {}
-    figures |= {
+def check_log(opener: Opener) -> None:
+    """Raise UserError where the session could not be recorded to its end."""
+    if opener.log is not None and opener.log.failed is not None:
+        raise UserError(opener.log.failed)
+
+
+def video_rate(options: PlayOptions, config: WorldConfig) -> float:
+    """Frames a second of a recording: those of play, or the world's own where play has no limit."""
+    return options.fps or config.frame_rate
+
+
+def figures_of(options: PlayOptions, opener: Opener, timings: Timings) -> dict[str, Any]:
+    """How fast it was, and what was played; of a game that did not come to be, what was asked for."""
+    figures = timings.summary() | {
         "warmup_s": round(opener.warmup_s, 3),
-        "memory_bytes": stats.get("memory_bytes"),
+        "memory_bytes": None,
         "device": None,
         "dtype": None,
         "preset": opener.config.preset,
         "world": opener.config.name,
-        "mode": stats.get("mode", args.memory),
-        "steps": stats.get("steps", args.steps),
-        "seed": args.seed if game is None else game.seed,
-        "start": opener.start if game is None else game.start,
-        "window": windowed,
+        "mode": options.memory,
+        "steps": options.steps,
+        "seed": options.seed,
+        "start": opener.start,
     }
-    if game is not None:
-        device = game.world.device
-        dtype = getattr(game.world, "dtype", None) or runtime.pick_dtype(device)
-        figures |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-    if timings.frames:
-        print(
-            f"{figures['frames']} frames, {figures['fps']:.1f} a second; "
-            f"key to pixels {milliseconds(figures['key_to_frame_ms_p50'])} "
-            f"(p95 {milliseconds(figures['key_to_frame_ms_p95'])}); "
-            f"memory {figures['mode']}, {stats['memory_bytes'] / 2**20:.1f} MiB; "
-            f"warm-up {opener.warmup_s:.1f} s; {figures['device']} {figures['dtype']}"
-        )
-    if args.json:
-        print(json.dumps(figures))
+    game = opener.game
+    if game is None:
+        return figures
+    stats, device = game.world.stats(), game.world.device
+    dtype = getattr(game.world, "dtype", None) or runtime.pick_dtype(device)
+    return figures | {
+        "memory_bytes": stats.get("memory_bytes"),
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "mode": stats.get("mode", options.memory),
+        "steps": stats.get("steps", options.steps),
+        "seed": game.seed,
+        "start": game.start,
+    }
+
+
+def in_words(figures: dict[str, Any]) -> str:
+    """The figures of a game for people, in one line."""
+    return (
+        f"{figures['frames']} frames, {figures['fps']:.1f} a second; "
+        f"key to pixels {milliseconds(figures['key_to_frame_ms_p50'])} "
+        f"(p95 {milliseconds(figures['key_to_frame_ms_p95'])}); "
+        f"memory {figures['mode']}, {figures['memory_bytes'] / 2**20:.1f} MiB; "
+        f"warm-up {figures['warmup_s']:.1f} s; {figures['device']} {figures['dtype']}"
+    )
 
 
 def milliseconds(value: float | None) -> str:

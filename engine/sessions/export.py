@@ -5,38 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 
 from engine.errors import UserError
+from engine.sessions.options import ExportOptions
 from engine.sessions.reader import Session, open_session
 from engine.sessions.replay import Pictures, Replayer, open_world_of
 from engine.sessions.tree import sessions_in
 
-Format = Literal["mp4", "gif", "png", "minari", "lerobot"]
 FILES = ("mp4", "gif", "png")
-
-
-@dataclass(frozen=True)
-class Args:
-    """Turn recorded sessions into files that other programs open."""
-
-    sessions: tyro.conf.Positional[tuple[Path, ...]]
-    """sessions, or folders of sessions"""
-    to: Format
-    """mp4, gif, png (animated, lossless), or a data set for minari or lerobot (lossless pictures)"""
-    out: Path
-    """for videos a file, or with several sessions a folder; for data sets a folder that is not there yet"""
-    name: str = ""
-    """of a data set: for Minari NAMESPACE/NAME-v0, for LeRobot OWNER/NAME; made from the world by default"""
-    whole: bool = False
-    """of a branch, take the frames that it shares with its parent, too"""
-    world: str | None = None
-    """name or .toml file of the world, instead of the one that the sessions name"""
-    checkpoint: Path | None = None
-    """folder of the weights, instead of the world's own"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +46,13 @@ def find(paths: Iterable[Path]) -> list[Session]:
     return found
 
 
-def opener(args: Args) -> Callable[[Session], Pictures]:
-    """Pictures of sessions; the model is opened once for all that need it."""
+def opener(world: str | None = None, checkpoint: Path | None = None) -> Callable[[Session], Pictures]:
+    """Return a function that gives a session's pictures; a model is opened once for all sessions that need it.
+
+    Args:
+        world: name or .toml file of the world, instead of the one that a session names.
+        checkpoint: folder of the weights, instead of the world's own.
+    """
     worlds: dict[tuple[str, str], Any] = {}
 
     def open_pictures(session: Session) -> Pictures:
@@ -77,7 +61,7 @@ def opener(args: Args) -> Callable[[Session], Pictures]:
             return Pictures(session, None)
         key = (info.world, str(sorted(info.weights.items())))
         if key not in worlds:
-            worlds[key] = open_world_of(info, world=args.world, checkpoint=args.checkpoint)[0]
+            worlds[key] = open_world_of(info, world=world, checkpoint=checkpoint)[0]
         return Pictures(session, worlds[key].codec, lambda: Replayer(session, worlds[key]))
 
     return open_pictures
@@ -103,54 +87,54 @@ def episode(session: Session, pictures: Pictures, whole: bool) -> Episode:
     )
 
 
-def episodes(found: list[Session], args: Args) -> Iterator[Episode]:
+def episodes(found: list[Session], options: ExportOptions) -> Iterator[Episode]:
     """The sessions as episodes, with a bar; those without a frame of their own are left out."""
     from tqdm import tqdm
 
-    pictures = opener(args)
+    pictures = opener(options.world, options.checkpoint)
     for session in tqdm(found, unit="session", disable=None):
-        if session.last > first_of(session, args.whole):
-            yield episode(session, pictures(session), args.whole)
+        if session.last > first_of(session, options.whole):
+            yield episode(session, pictures(session), options.whole)
 
 
-def to_files(found: list[Session], args: Args) -> list[Path]:
+def to_files(found: list[Session], options: ExportOptions) -> list[Path]:
     """A video of each session; returns the files."""
     from tqdm import tqdm
 
     from engine.files import check_path
     from engine.video import EXTENSIONS, VideoWriter
 
-    ending = f".{args.to}"
-    if len(found) == 1 and args.out.suffix.lower() == ending:
-        paths = [args.out]
-    elif args.out.suffix:
-        raise UserError(f"--out {args.out}: expected a {ending} file, or for several sessions a folder")
+    ending = f".{options.to}"
+    if len(found) == 1 and options.out.suffix.lower() == ending:
+        paths = [options.out]
+    elif options.out.suffix:
+        raise UserError(f"--out {options.out}: expected a {ending} file, or for several sessions a folder")
     else:
-        args.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
         names = {session.folder.absolute() for session in found}
         if len({path.name for path in names}) < len(names):
             raise UserError("two of the sessions have the same name; export them apart")
-        paths = [args.out / f"{session.folder.absolute().name}{ending}" for session in found]
-    pictures = opener(args)
+        paths = [options.out / f"{session.folder.absolute().name}{ending}" for session in found]
+    pictures = opener(options.world, options.checkpoint)
     for session, path in zip(found, paths, strict=True):
-        shown, first = pictures(session), first_of(session, args.whole)
+        shown, first = pictures(session), first_of(session, options.whole)
         with VideoWriter(check_path(path, EXTENSIONS), session.info.frame_rate) as video:
             for index in tqdm(range(first, session.last + 1), desc=path.name, unit="frame", disable=None):
                 video.add(shown.frame(index))
     return paths
 
 
-def run(args: Args) -> None:
+def run(options: ExportOptions) -> None:
     """Export. Raises UserError."""
-    found = find(args.sessions)
-    if args.to in FILES:
-        for path in to_files(found, args):
+    found = find(options.sessions)
+    if options.to in FILES:
+        for path in to_files(found, options):
             print(f"saved {path}")
         return
-    if args.out.exists():
-        raise UserError(f"--out {args.out} is there already; a data set is written into a new folder")
+    if options.out.exists():
+        raise UserError(f"--out {options.out} is there already; a data set is written into a new folder")
     from engine.sessions import datasets
 
-    write = datasets.to_minari if args.to == "minari" else datasets.to_lerobot
-    count, name = write(episodes(found, args), found, args.out, args.name)
-    print(f"saved {count} episodes as {name} in {args.out}")
+    write = datasets.to_minari if options.to == "minari" else datasets.to_lerobot
+    count, name = write(episodes(found, options), found, options.out, options.name)
+    print(f"saved {count} episodes as {name} in {options.out}")

@@ -7,42 +7,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from engine import checkpoint as checkpoints
 from engine import runtime
 from engine.config import load_world
 from engine.errors import UserError
 from engine.sessions.info import SessionInfo, is_world_name, runtime_of, world_digest
+from engine.sessions.options import ReplayOptions
 from engine.sessions.reader import Session, open_session
-
-
-@dataclass(frozen=True)
-class Args:
-    """Replay a recorded session: make a video of it, or draw it anew and compare."""
-
-    session: tyro.conf.Positional[Path]
-    """folder of the session"""
-    first: Annotated[int, tyro.conf.arg(name="from")] = 0
-    """first frame"""
-    last: Annotated[int | None, tyro.conf.arg(name="to")] = None
-    """last frame; by default the session's"""
-    verify: bool = False
-    """draw the frames anew and compare them, bit for bit"""
-    out: Path | None = None
-    """write the stored frames to this file: .mp4, .gif or .png (animated, lossless)"""
-    world: str | None = None
-    """name or .toml file of the world, instead of the one that the session names"""
-    checkpoint: Path | None = None
-    """folder of the weights, instead of the world's own"""
-    device: str | None = None
-    """instead of the one that it was recorded on"""
-    threads: int | None = None
-    """instead of those that it was recorded with"""
 
 
 class Replayer:
@@ -245,34 +221,40 @@ def weights_of(folder: Path) -> dict[str, str]:
     return {part: entry["sha256"] for part, entry in sorted(checkpoints.read_config(folder)["files"].items())}
 
 
-def run(args: Args) -> int:
+def run(options: ReplayOptions) -> int:
     """Do what the command line says; returns 1 where a frame differs. Raises UserError."""
     from tqdm import tqdm
 
     from engine.files import check_path
     from engine.video import EXTENSIONS, VideoWriter
 
-    session = open_session(args.session)
-    last = session.last if args.last is None else args.last
-    if not 0 <= args.first <= last <= session.last:
-        raise UserError(f"--from and --to must be within 0 to {session.last}, not {args.first} to {last}")
-    if args.out is not None:
-        check_path(args.out, EXTENSIONS)
+    session = open_session(options.session)
+    last = session.last if options.last is None else options.last
+    if not 0 <= options.first <= last <= session.last:
+        raise UserError(f"--from and --to must be within 0 to {session.last}, not {options.first} to {last}")
+    if options.out is not None:
+        check_path(options.out, EXTENSIONS)
     print(describe(session))
-    if not args.verify and args.out is None:
+    if not options.verify and options.out is None:
         return 0
     is_world = session.info.source == "world"
-    if args.verify and not is_world:
-        raise UserError(f"session {args.session} holds pictures of {session.info.world}; only a model can be verified")
+    if options.verify and not is_world:
+        raise UserError(
+            f"session {options.session} holds pictures of {session.info.world}; only a model can be verified"
+        )
     world, config, weights = None, None, dict[str, str]()
     if is_world:
         world, config, weights = open_world_of(
-            session.info, world=args.world, checkpoint=args.checkpoint, device=args.device, threads=args.threads
+            session.info,
+            world=options.world,
+            checkpoint=options.checkpoint,
+            device=options.device,
+            threads=options.threads,
         )
     status = 0
-    if args.verify:
-        with tqdm(total=last - max(1, args.first) + 1, unit="frame", desc="verify", disable=None) as bar:
-            verdict = verify(session, world, args.first, last, bar.update)
+    if options.verify:
+        with tqdm(total=last - max(1, options.first) + 1, unit="frame", desc="verify", disable=None) as bar:
+            verdict = verify(session, world, options.first, last, bar.update)
         why = reasons(session.info, world, config, weights)
         if verdict.differs is None:
             print(f"verified: {verdict.frames} frames drawn anew are the same, bit for bit")
@@ -280,14 +262,14 @@ def run(args: Args) -> int:
             status = 1
             print(f"frame {verdict.differs} is the first that differs: {verdict.what}")
             print(f"possible reasons: {'; '.join(why) or 'none known; the files may have been changed'}")
-    if args.out is not None:
+    if options.out is not None:
         pictures = Pictures(
             session, world.codec if world else None, (lambda: Replayer(session, world)) if world else None
         )
-        with VideoWriter(args.out, session.info.frame_rate) as video:
-            for index in tqdm(range(args.first, last + 1), unit="frame", desc=args.out.name, disable=None):
+        with VideoWriter(options.out, session.info.frame_rate) as video:
+            for index in tqdm(range(options.first, last + 1), unit="frame", desc=options.out.name, disable=None):
                 video.add(pictures.frame(index))
-        print(f"saved {args.out}")
+        print(f"saved {options.out}")
     return status
 
 

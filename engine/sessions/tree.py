@@ -6,19 +6,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
 from engine.errors import UserError
+from engine.sessions.options import TreeOptions
 from engine.sessions.reader import Session, open_session
 from engine.sessions.store import INFO, MAX_ENTRIES
-
-
-@dataclass(frozen=True)
-class Args:
-    """Print the family tree of the sessions in a folder."""
-
-    folder: tyro.conf.Positional[Path]
-    """folder that holds sessions, or a session"""
 
 
 @dataclass
@@ -92,6 +83,6 @@ def _line(session: Session) -> str:
     return f"{session.folder.name}  {what}" + ("" if session.ended else ", not ended")
 
 
-def run(args: Args) -> None:
+def run(options: TreeOptions) -> None:
     """Print the tree. Raises UserError."""
-    print("\n".join(tree(args.folder)))
+    print("\n".join(tree(options.folder)))

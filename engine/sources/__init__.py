@@ -1,11 +1,14 @@
 """Simulators that worlds are learned from, each a Gymnasium environment."""
 
-from typing import Any
+from __future__ import annotations
 
-import gymnasium as gym
+from typing import TYPE_CHECKING, Any
 
 from engine.config import WorldConfig
 from engine.errors import UserError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 
 def make_source(config: WorldConfig, *, height: int | None = None, width: int | None = None) -> gym.Env[Any, Any]:

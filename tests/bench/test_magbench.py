@@ -9,6 +9,7 @@ import pytest
 
 from engine import cli
 from engine.bench import magbench
+from engine.bench.options import MagbenchOptions
 from engine.errors import UserError
 from engine.measures import BEST_PSNR, has_flip
 from engine.video import VideoWriter
@@ -46,7 +47,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, encoded: Path) -> magbench.Args:
+def bench(tmp_path: Path, encoded: Path) -> MagbenchOptions:
     """Two videos, of which one is generated perfectly and one comes a frame late."""
     table = tmp_path / "list.csv"
     table.write_text(HEAD + 'a/one.mp4,"a room, a door",1.5\ntwo.mp4,"",1.5\n')
@@ -54,7 +55,7 @@ def bench(tmp_path: Path, encoded: Path) -> magbench.Args:
         (tmp_path / folder / "a").mkdir(parents=True)
         shutil.copy(encoded / "right.mp4", tmp_path / folder / "a" / "one.mp4")
         shutil.copy(encoded / f"{name}.mp4", tmp_path / folder / "two.mp4")
-    return magbench.Args(table, tmp_path / "truth", tmp_path / "generated", json=tmp_path / "out" / "m.json")
+    return MagbenchOptions(table, tmp_path / "truth", tmp_path / "generated", json=tmp_path / "out" / "m.json")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_the_camera_turns_back_on_the_border_of_a_block(seconds: float, frame: i
 
 
 def test_both_alignments_are_scored_and_a_late_video_matches_better_than_it_aligns(
-    bench: magbench.Args, capsys: pytest.CaptureFixture[str]
+    bench: MagbenchOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     magbench.run(bench)
     printed = capsys.readouterr().out
@@ -86,7 +87,7 @@ def test_both_alignments_are_scored_and_a_late_video_matches_better_than_it_alig
 
 
 def test_videos_of_another_size_are_resized_with_a_note(
-    bench: magbench.Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: MagbenchOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video(tmp_path / "generated" / "a" / "one.mp4", moving(height=96, width=128))
     magbench.run(replace(bench, flip=False))
@@ -98,7 +99,7 @@ def test_videos_of_another_size_are_resized_with_a_note(
 
 
 def test_a_video_may_end_within_the_last_block_and_just_what_both_have_is_compared(
-    bench: magbench.Args, tmp_path: Path
+    bench: MagbenchOptions, tmp_path: Path
 ) -> None:
     video(tmp_path / "generated" / "two.mp4", moving(LENGTH - 3))
     magbench.run(bench)
@@ -128,7 +129,7 @@ def test_a_video_may_end_within_the_last_block_and_just_what_both_have_is_compar
         (HEAD + "two.mp4,a,2.75\n", "two.mp4: too short: 28 frames, but the camera turns back at frame 33"),
     ],
 )
-def test_an_odd_list_is_one_clear_line(bench: magbench.Args, text: str, message: str) -> None:
+def test_an_odd_list_is_one_clear_line(bench: MagbenchOptions, text: str, message: str) -> None:
     bench.csv.write_text(text)
     with pytest.raises(UserError, match=message) as caught:
         magbench.run(bench)
@@ -136,12 +137,12 @@ def test_an_odd_list_is_one_clear_line(bench: magbench.Args, text: str, message:
     assert bench.json is not None and not bench.json.exists()
 
 
-def test_a_list_with_a_byte_order_mark_and_blanks_is_read(bench: magbench.Args) -> None:
+def test_a_list_with_a_byte_order_mark_and_blanks_is_read(bench: MagbenchOptions) -> None:
     bench.csv.write_bytes(b"\xef\xbb\xbf" + b'video_path, raw_caption, duration(sec)\r\ntwo.mp4, "x, y", 1.5\r\n')
     assert magbench.read_list(bench.csv) == [magbench.Clip("two.mp4", 1.5, 2)]
 
 
-def test_a_list_that_is_no_text_or_no_file_is_one_clear_line(bench: magbench.Args, tmp_path: Path) -> None:
+def test_a_list_that_is_no_text_or_no_file_is_one_clear_line(bench: MagbenchOptions, tmp_path: Path) -> None:
     bench.csv.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         magbench.run(bench)
@@ -153,7 +154,7 @@ def test_a_list_that_is_no_text_or_no_file_is_one_clear_line(bench: magbench.Arg
 @pytest.mark.parametrize("damage", ["missing", "short", "text", "cut off", "empty"])
 @pytest.mark.parametrize("folder", ["truth", "generated"])
 def test_a_missing_short_or_broken_video_exits_with_status_two(
-    bench: magbench.Args, folder: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: MagbenchOptions, folder: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / folder / "two.mp4"
     if damage == "missing":
@@ -168,13 +169,13 @@ def test_a_missing_short_or_broken_video_exits_with_status_two(
     assert len(lines) == 1 and "two.mp4" in lines[0]
 
 
-def test_a_generated_video_that_lacks_more_than_a_block_is_an_error(bench: magbench.Args, tmp_path: Path) -> None:
+def test_a_generated_video_that_lacks_more_than_a_block_is_an_error(bench: MagbenchOptions, tmp_path: Path) -> None:
     video(tmp_path / "truth" / "two.mp4", moving(40))
     with pytest.raises(UserError, match="two.mp4: too short: 28 frames; the real video has 40"):
         magbench.run(replace(bench, flip=False))
 
 
-def test_a_folder_that_is_none_is_an_error(bench: magbench.Args, tmp_path: Path) -> None:
+def test_a_folder_that_is_none_is_an_error(bench: MagbenchOptions, tmp_path: Path) -> None:
     changed: dict[str, Any] = {"truth": tmp_path / "nowhere"}
     with pytest.raises(UserError, match="nowhere: expected a folder of videos"):
         magbench.run(replace(bench, **changed))

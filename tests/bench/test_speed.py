@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.bench import speed, work
+from engine.bench.options import SpeedOptions
 from engine.config import load_world
 from engine.errors import UserError
 from engine.history.filling import fill
@@ -23,8 +24,10 @@ NEEDED = (
 ).split()
 
 
-def arguments(folder: Path, **changes: Any) -> speed.Args:
-    given = speed.Args(world=str(write_world(folder)), frames=12, history="5,40", batches="1,3", json=folder / "s.json")
+def arguments(folder: Path, **changes: Any) -> SpeedOptions:
+    given = SpeedOptions(
+        world=str(write_world(folder)), frames=12, history="5,40", batches="1,3", json=folder / "s.json"
+    )
     return replace(given, **changes)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from engine import cli
 from engine.cli import new
+from engine.cli.options import NewOptions
 from engine.config import WorldConfig, load_world, project_root
 from engine.data.shards import frames_in
 from engine.errors import UserError
@@ -167,9 +168,9 @@ def test_the_worlds_of_the_examples_are_whole() -> None:
 def test_a_name_is_made_from_the_id(env: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert new.name_from(env) == name
 
-    def stop(_: new.Args, named: str) -> Path:
+    def stop(_: NewOptions, named: str) -> Path:
         raise UserError(named)
 
     monkeypatch.setattr(new, "check", stop)
     with pytest.raises(UserError, match=f"^{name}$"):
-        new.run(new.Args(env))
+        new.run(NewOptions(env))

@@ -13,7 +13,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from engine.data import collect, shards
-from engine.data.collect import Args, collect_episode, run
+from engine.data.collect import run
+from engine.data.options import CollectOptions
+from engine.data.shards import collect_episode
 from engine.errors import UserError
 from engine.sources import make_source
 from tests.support.fake_source import world
@@ -25,9 +27,9 @@ def square(monkeypatch):
     monkeypatch.setattr(collect, "load_world", lambda name: world())
 
 
-def args(out: Path, **changes) -> Args:
+def args(out: Path, **changes) -> CollectOptions:
     settings = {"frames": 400, "episode_length": 50, "frames_per_shard": 100}
-    return Args(world="square", out=out, **(settings | changes))
+    return CollectOptions(world="square", out=out, **(settings | changes))
 
 
 def contents(folder: Path) -> dict[str, dict[str, tuple]]:

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from engine.data import collect
-from engine.data.collect import Args, run
+from engine.data.collect import run
+from engine.data.options import CollectOptions
 from engine.data.policies import player_for
 from engine.data.shards import collect_episode
 from engine.errors import UserError
@@ -41,9 +42,9 @@ def left(frame: np.ndarray, info: dict[str, Any], rng: np.random.Generator) -> s
     return "upp"
 
 
-def args(out: Path, **changes: Any) -> Args:
+def args(out: Path, **changes: Any) -> CollectOptions:
     settings: dict[str, Any] = {"frames": 400, "episode_length": 50, "frames_per_shard": 100, "split": "train"}
-    return Args(world="stairs", out=out, **(settings | changes))
+    return CollectOptions(world="stairs", out=out, **(settings | changes))
 
 
 def actions(folder: Path) -> np.ndarray:

@@ -10,8 +10,7 @@ from safetensors.numpy import load_file
 
 import play
 from engine import cli
-from engine.game import window
-from engine.play import running
+from engine.game import headless, window
 from engine.sessions.reader import open_session
 from engine.toml import to_toml
 from tests.support.fake_stairs import TOP, stairs
@@ -49,7 +48,7 @@ def test_a_source_is_played_and_every_episode_recorded(
 def test_a_source_is_played_in_a_window(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "has_display", lambda: True)
+    monkeypatch.setattr(headless, "has_display", lambda: True)
     picture = tmp_path / "last.png"
     words = ("--frames", "12", "--keys", "down-12", "--record", str(tmp_path / "walk"), "--screenshot", str(picture))
     assert play.main([str(world), "--source", *words, "--fps", "0"]) == 0

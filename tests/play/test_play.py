@@ -248,6 +248,7 @@ def test_the_default_world_can_be_opened() -> None:
 CODE = """
 import sys, types
 import play
+import engine.play.running
 from tests.support.fake_world import STARTS, FakeWorld
 sys.modules["engine.loading"] = types.SimpleNamespace(
     fitted=lambda config, checkpoint: config,

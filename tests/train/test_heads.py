@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from engine import checkpoint
 from engine.cli import ship
+from engine.cli.options import ShipOptions
 from engine.config import load_world
 from engine.data.clips import Latents
 from engine.data.shards import checksums
@@ -129,7 +130,7 @@ def test_a_world_with_heads_rewards_and_ends_and_one_without_does_not(trained: P
 
 
 def test_an_environment_uses_the_heads(trained: Path, world: Path, tmp_path: Path) -> None:
-    ship.run(ship.Args(trained, tmp_path / "shipped"))
+    ship.run(ShipOptions(trained, tmp_path / "shipped"))
     env = LociEnv(world, checkpoint=tmp_path / "shipped", threads=1, image=np.full((48, 64, 3), 30, np.uint8))
     env.reset(seed=0)
     assert env.has_heads and isinstance(env.step(np.array([0, 1]))[1], float)

@@ -13,9 +13,11 @@ pytest.importorskip("vizdoom")
 
 from engine import checkpoint
 from engine.cli import ship
+from engine.cli.options import ShipOptions
 from engine.config import load_world
 from engine.data import collect
 from engine.data.clips import ClipSampler, Latents
+from engine.data.options import CollectOptions
 from engine.errors import UserError
 from engine.loading import open_world
 from engine.model import odometry
@@ -36,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    collect.run(collect.Args(WORLD, 900, folder, episode_length=60, frames_per_shard=300))
+    collect.run(CollectOptions(WORLD, 900, folder, episode_length=60, frames_per_shard=300))
     return folder
 
 
@@ -182,7 +184,7 @@ def test_weights_are_trained_on_with_their_own_codec(data: Path, trained: dict[s
 
 
 def test_held_out_blocks_come_from_shards_of_any_length(trained: dict[str, Path], tmp_path: Path) -> None:
-    collect.run(collect.Args(WORLD, 300, tmp_path / "data", episode_length=5, frames_per_shard=100))
+    collect.run(CollectOptions(WORLD, 300, tmp_path / "data", episode_length=5, frames_per_shard=100))
     memory_stage.run(args("memory", tmp_path / "data", tmp_path / "run", trained["generator"], steps=1))
     with pytest.raises(UserError, match="no episode is 6 frames long"):
         memory_stage.run(args("memory", tmp_path / "data", tmp_path / "six", trained["generator"], steps=1, block=6))
@@ -190,8 +192,8 @@ def test_held_out_blocks_come_from_shards_of_any_length(trained: dict[str, Path]
 
 def test_a_folder_of_training_state_is_not_shipped(trained: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a checkpoint with codec and generator"):
-        ship.run(ship.Args(trained["joint"] / "joint", tmp_path / "shipped"))
-    ship.run(ship.Args(trained["joint"], tmp_path / "shipped"))
+        ship.run(ShipOptions(trained["joint"] / "joint", tmp_path / "shipped"))
+    ship.run(ShipOptions(trained["joint"], tmp_path / "shipped"))
     assert open_world(load_world(WORLD), checkpoint=tmp_path / "shipped", threads=1).mode == "mag"
 
 

@@ -17,6 +17,7 @@ pytest.importorskip("vizdoom")
 from engine.config import load_world, project_root
 from engine.data import collect
 from engine.data.clips import ClipSampler, Latents, check_data, load_latents, read_shard
+from engine.data.options import CollectOptions
 from engine.errors import UserError
 from engine.loading import load_codec, open_world
 from engine.measures import mean_psnr
@@ -31,7 +32,7 @@ WORLD = "doom-plain"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    collect.run(collect.Args(WORLD, 1200, folder, episode_length=60, frames_per_shard=300))
+    collect.run(CollectOptions(WORLD, 1200, folder, episode_length=60, frames_per_shard=300))
     return folder
 
 
@@ -198,7 +199,7 @@ def test_episodes_just_long_enough_for_few_blocks_give_clips_with_few_blocks() -
 def test_latents_of_a_shard_that_has_grown_are_made_anew(run_folder: Path, tmp_path: Path) -> None:
     codec, _ = load_codec(run_folder)
     for frames in (40, 120):
-        collect.run(collect.Args("doom-plain", frames, tmp_path, episode_length=20))
+        collect.run(CollectOptions("doom-plain", frames, tmp_path, episode_length=20))
         assert len(load_latents(tmp_path, "train", codec, "tag")) == round(0.95 * frames)
 
 

@@ -6,15 +6,14 @@ under the simulator's actions, buttons read back from generated frames by a prob
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from engine.bench import report
-from engine.bench.opening import Options
+from engine.bench.opening import check_shared, open_for
+from engine.bench.options import QualityOptions
 from engine.bench.quality import view
 from engine.bench.quality.drift import Drift, free_play
 from engine.bench.quality.drift import summary as drift_summary
@@ -36,67 +35,45 @@ LEAD_IN = 12
 """Frames of a walk before the history: at most so long it stands still at first."""
 
 
-@dataclass
-class Args(Options):
-    """Compare a world with its simulator under the same actions, on maps that no training has seen."""
-
-    episodes: int = 16
-    """Test maps, one episode each."""
-    frames: int = 128
-    """Frames to generate in an episode."""
-    history: int = 8
-    """Real frames before them."""
-    memory: str = "window"
-    """How the world remembers: window, full or mag."""
-    drift_frames: int = 1000
-    """Frames of the long walk; 0 leaves it out."""
-    drift_worlds: int = 8
-    """Test maps of the long walk."""
-    probe_frames: int = 12000
-    """Real frames that the probe learns from; 0 leaves action following out."""
-    batch: int = 16
-    """Episodes at the same time."""
-    sheet: Path | None = None
-    """Write real beside generated frames here, a PNG, and the long walk beside it, as NAME-drift.png."""
-
-
-def check(args: Args) -> None:
+def check(options: QualityOptions) -> None:
     """Raise UserError where an argument makes no sense."""
-    args.check_options()
+    check_shared(options)
     for name in ("episodes", "frames", "history", "drift_worlds", "batch"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}")
     for name in ("drift_frames", "probe_frames"):
-        if getattr(args, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(args, name)}")
+        if getattr(options, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(options, name)}")
     for name in ("episodes", "drift_worlds"):
-        if getattr(args, name) > len(SPLITS["test"]):
+        if getattr(options, name) > len(SPLITS["test"]):
             raise UserError(
                 f"--{name.replace('_', '-')} must be at most {len(SPLITS['test'])}, the number of test maps,"
-                f" not {getattr(args, name)}"
+                f" not {getattr(options, name)}"
             )
-    if args.memory not in MODES:
-        raise UserError(unknown("memory mode", args.memory, MODES))
+    if options.memory not in MODES:
+        raise UserError(unknown("memory mode", options.memory, MODES))
 
 
-def against_truth(world: World, config: WorldConfig, args: Args, maps: np.ndarray) -> tuple[Scores, list[list[Any]]]:
+def against_truth(
+    world: World, config: WorldConfig, options: QualityOptions, maps: np.ndarray
+) -> tuple[Scores, list[list[Any]]]:
     """Score all episodes; also the rows of a sheet, real and generated in turn."""
     parts: list[Scores] = []
     rows: list[list[Any]] = []
     size = world.height, world.width
-    total = -(-len(maps) // world.batch) * 2 * args.frames
+    total = -(-len(maps) // world.batch) * 2 * options.frames
     with tqdm(total=total, desc="rollouts", unit="frame") as bar:
         for index, count in groups(len(maps), world.batch):
-            length = args.history + args.frames
-            played = play_episodes(config, size, maps[index], LEAD_IN + length, args.seed, "walk")
+            length = options.history + options.frames
+            played = play_episodes(config, size, maps[index], LEAD_IN + length, options.seed, "walk")
             # A source whose episodes are short is measured from its first frame on.
             played = played.part(LEAD_IN if played.there.all() else 0, length)
-            seeds = [args.seed + int(i) for i in index]
-            scores, drawn = compare(world, played, args.history, seeds, count, bar)
+            seeds = [options.seed + int(i) for i in index]
+            scores, drawn = compare(world, played, options.history, seeds, count, bar)
             parts.append(scores)
             for i in range(min(count, SHEET_EPISODES - len(rows) // 2)):
-                ahead = moments(args.frames, SHOWN)
-                rows += [[played.frames[i, args.history + t - 1] for t in ahead], [drawn[i, t - 1] for t in ahead]]
+                ahead = moments(options.frames, SHOWN)
+                rows += [[played.frames[i, options.history + t - 1] for t in ahead], [drawn[i, t - 1] for t in ahead]]
     return Scores.joined(parts), rows
 
 
@@ -130,46 +107,47 @@ def _over_episodes(values: np.ndarray) -> dict[str, float]:
     return interval(mean_seen(values), np.isfinite(values).sum(1))
 
 
-def run(args: Args) -> None:
+def run(options: QualityOptions) -> None:
     """Measure, print a table, write the files that were asked for. Raises UserError."""
-    check(args)
-    config = fitted(load_world(args.world), args.checkpoint)
-    plot, sheet = report.beside(args.json, args.plot), args.sheet
-    report.check_outputs(args.json, plot, sheet)
-    world = args.open(config, min(args.batch, args.episodes), args.memory)
-    result = report.header(COMMAND, args, config) | {
-        "episodes": args.episodes,
-        "frames": args.frames,
-        "history": args.history,
-        "memory": args.memory,
+    check(options)
+    config = fitted(load_world(options.world), options.checkpoint)
+    plot, sheet = report.beside(options.json, options.plot), options.sheet
+    report.check_outputs(options.json, plot, sheet)
+    world = open_for(options, config, min(options.batch, options.episodes), options.memory)
+    result = report.header(COMMAND, options, config) | {
+        "episodes": options.episodes,
+        "frames": options.frames,
+        "history": options.history,
+        "memory": options.memory,
         "steps": world.steps,
         "device": str(world.device),
         "dtype": str(world.dtype).removeprefix("torch."),
     }
-    maps = pick_maps("test", args.episodes, args.seed)
-    scores, rows = against_truth(world, config, args, maps)
+    maps = pick_maps("test", options.episodes, options.seed)
+    scores, rows = against_truth(world, config, options, maps)
     measured = figures(scores)
-    if args.probe_frames:
-        probe = probe_for(world, config, args.probe_frames, args.seed)
-        measured |= follow(world, probe, config, maps, args.history, args.seed)
+    if options.probe_frames:
+        probe = probe_for(world, config, options.probe_frames, options.seed)
+        measured |= follow(world, probe, config, maps, options.history, options.seed)
         real = measured["action_agreement_real"]["mean"]
         measured["action_agreement_ratio"] = measured["action_agreement"]["mean"] / real if real else None
     drift: Drift | None = None
-    if args.drift_frames:
-        far = args.open(config, args.drift_worlds, args.memory)
-        size, maps = (far.height, far.width), pick_maps("test", args.drift_worlds, args.seed)
-        drift = free_play(far, play_episodes(config, size, maps, args.drift_frames + 1, args.seed, "walk"), args.seed)
-        measured |= drift_summary(drift) | {"drift_frames": args.drift_frames, "drift_worlds": args.drift_worlds}
+    if options.drift_frames:
+        far = open_for(options, config, options.drift_worlds, options.memory)
+        size, maps = (far.height, far.width), pick_maps("test", options.drift_worlds, options.seed)
+        walks = play_episodes(config, size, maps, options.drift_frames + 1, options.seed, "walk")
+        drift = free_play(far, walks, options.seed)
+        measured |= drift_summary(drift) | {"drift_frames": options.drift_frames, "drift_worlds": options.drift_worlds}
     print(view.tables(measured))
     result |= separated(measured)
     if not has_flip():
         result["notes"] = ["flip is missing: the package flip-evaluator is not installed"]
-    if args.json is not None:
-        report.save_json(args.json, result)
+    if options.json is not None:
+        report.save_json(options.json, result)
     if plot is not None:
         view.draw(plot, scores, drift)
     if sheet is not None:
-        heads = [f"+{ahead}" for ahead in moments(args.frames, SHOWN)]
+        heads = [f"+{ahead}" for ahead in moments(options.frames, SHOWN)]
         save_grid(sheet, rows, ["real", "generated"] * (len(rows) // 2), heads)
         if drift is not None:
             labels = [f"world {i}" for i in range(min(SHEET_EPISODES, len(drift.sheet)))]

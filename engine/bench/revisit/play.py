@@ -16,7 +16,6 @@ from engine.bench.rollout import each_psnr, each_ssim, reconstructed
 from engine.measures import flip, psnr_table
 from engine.world import Snapshot, World
 
-HISTORIES = ("truth", "generated")
 CHUNK = 16
 """Real frames that are fed at once."""
 Advance = Callable[[int], object]

@@ -8,26 +8,24 @@ the world's own frames of the first sight. Every mode meets the same walks and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from engine.bench import report
-from engine.bench.opening import Options
+from engine.bench.opening import check_shared, named, numbers, open_for
+from engine.bench.options import HISTORIES, TASKS, RevisitOptions
 from engine.bench.revisit import view
 from engine.bench.revisit.cells import Cell, Key, collected
-from engine.bench.revisit.play import HISTORIES, Played, ceiling, cut, joined, play, scores
-from engine.bench.revisit.tasks import MAX_SCORED, MIN_GAP, REAL, TASKS, Timetable
+from engine.bench.revisit.play import Played, ceiling, cut, joined, play, scores
+from engine.bench.revisit.tasks import MAX_SCORED, MIN_GAP, REAL, Timetable
 from engine.bench.revisit.truth import Visits, check_source, visits
 from engine.bench.rollout import groups
-from engine.bench.speed import numbers
 from engine.config import WorldConfig, load_world
-from engine.errors import UserError, unknown
+from engine.errors import UserError
 from engine.files import check_path
 from engine.history.modes import MODES
 from engine.loading import fitted
@@ -45,33 +43,9 @@ TRUTH_BYTES = 4 * 10**8
 """What the simulator's frames of a batch may take."""
 
 
-@dataclass
-class Args(Options):
-    """Leave places and come back: how well does the picture match what was there, by memory mode and gap?"""
-
-    tasks: str = ",".join(TASKS)
-    """Walks: spin, there-and-back, loop."""
-    gaps: str = "64,256"
-    """Frames, 16 or more, between leaving a place and seeing it again."""
-    modes: str = ",".join(MODES)
-    """Memory modes."""
-    history: str = "truth"
-    """Before the return: truth, generated, or both with a comma."""
-    episodes: int = 100
-    """Test maps for each task and gap, one episode each."""
-    scored: int = 8
-    """Frames of a return that are scored, 1 to 12."""
-    batch: int = 16
-    """Episodes at the same time; fewer where memory would not hold them."""
-    video: Path | None = None
-    """Write truth and modes side by side here, an mp4 or gif."""
-    sheet: Path | None = None
-    """Write pictures of returns here, a PNG."""
-
-
 @dataclass(frozen=True)
 class Choice:
-    """What the arguments name."""
+    """What the options name."""
 
     tasks: list[str]
     gaps: list[int]
@@ -79,44 +53,35 @@ class Choice:
     histories: list[str]
 
 
-def named(text: str, kind: str, known: Sequence[str]) -> list[str]:
-    """Read names with commas between; UserError for one that isn't known."""
-    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in names:
-        if name not in known:
-            raise UserError(unknown(kind, name, known))
-    return names
-
-
-def check(args: Args) -> Choice:
+def check(options: RevisitOptions) -> Choice:
     """Read the lists; raise UserError where an argument makes no sense."""
-    args.check_options()
+    check_shared(options)
     for name, top in (("episodes", len(SPLITS["test"])), ("scored", MAX_SCORED), ("batch", 4096)):
-        if not 1 <= getattr(args, name) <= top:
-            raise UserError(f"--{name} must be from 1 to {top}, not {getattr(args, name)}")
-    gaps = numbers(args.gaps, "--gaps")
+        if not 1 <= getattr(options, name) <= top:
+            raise UserError(f"--{name} must be from 1 to {top}, not {getattr(options, name)}")
+    gaps = numbers(options.gaps, "--gaps")
     for gap in gaps:
         if not MIN_GAP <= gap <= MAX_GAP:
             raise UserError(f"--gaps must be from {MIN_GAP} to {MAX_GAP} frames, not {gap}")
     return Choice(
-        named(args.tasks, "task", TASKS),
+        named(options.tasks, "task", TASKS),
         sorted(gaps),
-        named(args.modes, "memory mode", MODES),
-        named(args.history, "history", HISTORIES),
+        named(options.modes, "memory mode", MODES),
+        named(options.history, "history", HISTORIES),
     )
 
 
 class Worlds:
     """Worlds by mode and batch, opened on first use, each with a snapshot of how it was then."""
 
-    def __init__(self, args: Args, config: WorldConfig) -> None:
-        self.args, self.config = args, config
+    def __init__(self, options: RevisitOptions, config: WorldConfig) -> None:
+        self.options, self.config = options, config
         self._open: dict[tuple[str, int], tuple[World, Snapshot]] = {}
 
     def get(self, mode: str, batch: int) -> tuple[World, Snapshot]:
         """Return a world and its first moment."""
         if (mode, batch) not in self._open:
-            opened = self.args.open(self.config, batch, mode)
+            opened = open_for(self.options, self.config, batch, mode)
             self._open[mode, batch] = opened, opened.snapshot()
         return self._open[mode, batch]
 
@@ -179,24 +144,24 @@ def notes(worlds: Worlds, choice: Choice) -> list[str]:
     return found
 
 
-def run(args: Args) -> None:
+def run(options: RevisitOptions) -> None:
     """Measure, print a table, write the files that were asked for. Raises UserError."""
-    choice = check(args)
-    config = fitted(load_world(args.world), args.checkpoint)
+    choice = check(options)
+    config = fitted(load_world(options.world), options.checkpoint)
     check_source(config, choice.tasks)
-    plot = report.beside(args.json, args.plot)
-    if plot is not None and args.sheet is not None and plot.resolve() == args.sheet.resolve():
+    plot = report.beside(options.json, options.plot)
+    if plot is not None and options.sheet is not None and plot.resolve() == options.sheet.resolve():
         raise UserError(f"{plot} is named for the plot and for the sheet; the plot goes beside the JSON: choose --plot")
-    report.check_outputs(args.json, plot, args.video, args.sheet)
-    if args.video is not None:
-        check_path(args.video, (".mp4", ".gif"))
-    worlds = Worlds(args, config)
+    report.check_outputs(options.json, plot, options.video, options.sheet)
+    if options.video is not None:
+        check_path(options.video, (".mp4", ".gif"))
+    worlds = Worlds(options, config)
     for mode in choice.modes:  # a checkpoint that lacks one is found before the work
         worlds.get(mode, 1)
     world, _ = worlds.get(choice.modes[0], 1)
-    result = report.header(COMMAND, args, config) | {
-        "episodes": args.episodes,
-        "scored": args.scored,
+    result = report.header(COMMAND, options, config) | {
+        "episodes": options.episodes,
+        "scored": options.scored,
         "steps": world.steps,
         "device": str(world.device),
         "dtype": str(world.dtype).removeprefix("torch."),
@@ -204,8 +169,8 @@ def run(args: Args) -> None:
     }
     cells: dict[Key, Cell] = {}
     shown: list[view.Shown] = []
-    times = [Timetable(gap, args.scored) for gap in choice.gaps]
-    total = len(choice.tasks) * args.episodes * len(choice.modes) * len(choice.histories)
+    times = [Timetable(gap, options.scored) for gap in choice.gaps]
+    total = len(choice.tasks) * options.episodes * len(choice.modes) * len(choice.histories)
     with (
         tqdm(total=total * sum(time.length for time in times), unit="frame", smoothing=0.05) as bar,
         closing(make_source(config, height=world.height, width=world.width)) as env,
@@ -214,18 +179,18 @@ def run(args: Args) -> None:
             for time in times:
                 bar.set_description(f"{task}, gap {time.gap}")
                 held = TRUTH_BYTES // (time.length * world.height * world.width * 3)
-                group_size = max(1, min(args.batch, args.episodes, held))
-                for number, group in enumerate(visits(env, task, time, args.seed, args.episodes, group_size)):
-                    found = measure(worlds, group, choice, args.seed, cells, bar)
+                group_size = max(1, min(options.batch, options.episodes, held))
+                for number, group in enumerate(visits(env, task, time, options.seed, options.episodes, group_size)):
+                    found = measure(worlds, group, choice, options.seed, cells, bar)
                     shown += found if number == 0 else []
-                if args.json is not None:
+                if options.json is not None:
                     whole = task == choice.tasks[-1] and time == times[-1]
-                    report.save_json(args.json, result | {"complete": whole} | collected(cells, args.episodes))
-    result |= collected(cells, args.episodes)
+                    report.save_json(options.json, result | {"complete": whole} | collected(cells, options.episodes))
+    result |= collected(cells, options.episodes)
     print(view.tables(result))
     if plot is not None:
         view.draw(plot, result["cells"])
-    if args.sheet is not None:
-        view.save_sheet(args.sheet, shown)
-    if args.video is not None:
-        view.save_video(args.video, shown, config.frame_rate)
+    if options.sheet is not None:
+        view.save_sheet(options.sheet, shown)
+    if options.video is not None:
+        view.save_video(options.video, shown, config.frame_rate)

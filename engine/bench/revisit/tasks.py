@@ -29,7 +29,6 @@ from engine.bench.revisit.circuit import Circuit
 from engine.bench.revisit.path import TURN, VIEW, Path, sway, wander
 from engine.data.walks import FULL_TURN, inverse
 
-TASKS = ("spin", "there-and-back", "loop")
 NEEDED = {
     "spin": ("turn_left", "turn_right"),
     "there-and-back": ("forward", "back", "turn_left", "turn_right"),

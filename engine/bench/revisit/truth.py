@@ -10,8 +10,9 @@ import gymnasium as gym
 import numpy as np
 
 from engine.actions import encode
+from engine.bench.options import TASKS
 from engine.bench.revisit.path import TURN, Ground, Path
-from engine.bench.revisit.tasks import NEEDED, PLANNERS, TASKS, Timetable, fault
+from engine.bench.revisit.tasks import NEEDED, PLANNERS, Timetable, fault
 from engine.bench.truth import pick_maps
 from engine.config import WorldConfig
 from engine.errors import UserError

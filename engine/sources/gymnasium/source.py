@@ -1,16 +1,14 @@
 """Any Gymnasium environment that shows pictures, as a source."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
 from engine.sources.gymnasium.find import open_environment
-
-Fit = Literal["stretch", "pad", "crop"]
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+from engine.sources.gymnasium.fit import WHOLE, Fit
 
 
 class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from engine import cli
+from engine.bench.options import QualityOptions
 from engine.bench.quality import follow as following
 from engine.bench.quality import run as quality
 from engine.bench.quality.probe import Probe
@@ -21,8 +22,8 @@ from tests.support.fake_scroll import BUTTONS, write_world
 NEEDED = ("codec_psnr", "next_frame_psnr", "action_agreement", "action_agreement_real", "sharpness_drift")
 
 
-def arguments(folder: Path, **changes: Any) -> quality.Args:
-    given = quality.Args(
+def arguments(folder: Path, **changes: Any) -> QualityOptions:
+    given = QualityOptions(
         world=str(write_world(folder)),
         episodes=3,
         batch=2,

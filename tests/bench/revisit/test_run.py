@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from engine import cli
+from engine.bench.options import HISTORIES, TASKS, RevisitOptions
 from engine.bench.revisit import play as revisit_play
 from engine.bench.revisit import run as revisit
 from engine.bench.revisit import truth as revisit_truth
 from engine.bench.revisit.cells import Cell, compared
 from engine.bench.revisit.path import Ground
 from engine.bench.revisit.path import Path as Walk
-from engine.bench.revisit.tasks import LEAD, PLANNERS, REAL, TASKS, Timetable, fault
+from engine.bench.revisit.tasks import LEAD, PLANNERS, REAL, Timetable, fault
 from engine.bench.revisit.truth import Visits, visit, visits
 from engine.config import load_world
 from engine.errors import UserError
@@ -43,8 +44,8 @@ def planned(task: str, time: Timetable, seed: int = 0, half: float = 300.0) -> n
     return np.column_stack((places, np.zeros(len(places)), np.array(headings) % 360.0))
 
 
-def arguments(folder: Path, **changes: Any) -> revisit.Args:
-    given = revisit.Args(
+def arguments(folder: Path, **changes: Any) -> RevisitOptions:
+    given = RevisitOptions(
         world=str(write_room(folder)),
         gaps="16",
         modes="window,full",
@@ -171,7 +172,7 @@ def noise_visits(task: str = "spin", gap: int = 20, scored: int = 4) -> Visits:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("history", revisit_play.HISTORIES)
+@pytest.mark.parametrize("history", HISTORIES)
 def test_the_return_is_drawn_after_the_right_history_and_met_with_the_right_frames(task: str, history: str) -> None:
     truth, done = noise_visits(task), 0
 
@@ -337,9 +338,8 @@ def test_a_bad_gap_on_the_command_line_exits_with_status_two(
 
 def test_doom_comes_back_to_the_same_pictures_and_its_world_is_measured(tmp_path: Path) -> None:
     pytest.importorskip("vizdoom")
-
-    args = revisit.Args("doom-plain", gaps="24", modes="window", episodes=1, scored=3, threads=1, checkpoint=weights())
-    revisit.run(replace(args, json=tmp_path / "d.json"))
+    options = RevisitOptions("doom-plain", checkpoint=weights(), gaps="24", modes="window", episodes=1, scored=3)
+    revisit.run(replace(options, threads=1, json=tmp_path / "d.json"))
     cells = json.loads((tmp_path / "d.json").read_text())["cells"]
     assert [cell["task"] for cell in cells] == list(TASKS)
     for cell in cells:

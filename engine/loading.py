@@ -13,6 +13,7 @@ from engine import checkpoint as checkpoints
 from engine import runtime
 from engine.config import WorldConfig
 from engine.errors import UserError
+from engine.pictures import read_image
 from engine.presets import PRESETS
 from engine.toml import from_dict
 
@@ -191,34 +192,6 @@ def open_world(
         raise
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from error
-
-
-def read_image(path: str | Path, height: int, width: int) -> np.ndarray:
-    """Any picture as uint8 (height, width, 3): first frame, turned as its EXIF says, cut to the aspect, averaged."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            opened.seek(0)
-            turned = ImageOps.exif_transpose(opened)
-            if turned.mode == "F" or turned.mode.startswith("I"):  # more than 8 bits of grey: Pillow would clip them
-                levels = np.asarray(turned, np.float64)
-                top = 65535.0 if turned.mode.startswith("I;16") else max(1.0, float(levels.max(initial=0.0)))
-                top = 1.0 if turned.mode == "F" and top <= 1.0 else top
-                turned = Image.fromarray((np.clip(levels / top, 0, 1) * 255).round().astype(np.uint8))
-            # Transparent parts are shown on black, not with whatever colour lies behind them.
-            image = Image.alpha_composite(Image.new("RGBA", turned.size, "black"), turned.convert("RGBA")).convert(
-                "RGB"
-            )
-            return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BOX)).copy()
-    except FileNotFoundError as error:
-        raise UserError(f"image {path}: there is no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"image {path}: this is a folder; expected a picture such as a PNG or JPEG") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"image {path}: cannot be read as a picture ({error}); expected PNG, JPEG, GIF or WebP"
-        ) from error
 
 
 def load_starts(config: WorldConfig) -> dict[str, np.ndarray]:

@@ -1,18 +1,17 @@
-"""Frames to files: mp4, gif and (animated) png, written on a thread of their own, and single pictures.
+"""Frames to films: mp4, gif and (animated) png, written on a thread of their own.
 
 A file appears under its name only when it is whole, by :meth:`VideoWriter.close`.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UserError
-from engine.files import NewFile, check_path, replace_file, write_error
+from engine.files import NewFile, check_path, write_error
+from engine.pictures import magnify, scale_for
 
 EXTENSIONS = (".mp4", ".gif", ".png")
 # Small frames are magnified by whole pixels up to at least this height; a png keeps the frames as they are.
@@ -32,43 +32,6 @@ def prepare() -> None:
     """Load the encoders now, so that the first recording does not make a game stutter."""
     import av  # noqa: F401
     from PIL import Image  # noqa: F401
-
-
-def scale_for(height: int, target: int) -> int:
-    """The smallest whole factor that makes `height` pixels at least `target` pixels high."""
-    return max(1, math.ceil(target / height))
-
-
-def magnify(frame: np.ndarray, scale: int) -> np.ndarray:
-    """Repeat every pixel `scale` times in both directions: uint8 (H, W, 3) -> (H*scale, W*scale, 3)."""
-    return frame if scale == 1 else frame.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def contact_sheet(frames: Sequence[np.ndarray], columns: int = 6, gap: int = 1) -> np.ndarray:
-    """Frames of one size, uint8 (H, W, 3), side by side in rows of `columns`, as one picture."""
-    if not frames:
-        raise UserError("a contact sheet needs at least one frame")
-    height, width, _ = frames[0].shape
-    columns = min(columns, len(frames))
-    rows = math.ceil(len(frames) / columns)
-    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
-    for i, frame in enumerate(frames):
-        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = frame
-    return sheet
-
-
-def save_picture(path: str | os.PathLike[str], frame: np.ndarray, scale: int = 1) -> Path:
-    """Write one picture, uint8 (H, W, 3), as png; whole or not at all. Returns the path."""
-    from PIL import Image
-
-    path, data = check_path(path, (".png",)), io.BytesIO()
-    Image.fromarray(magnify(frame, scale)).save(data, "PNG")
-    try:
-        replace_file(path, data.getvalue())
-    except OSError as error:
-        raise write_error(path, error) from error
-    return path
 
 
 class VideoWriter:

@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rng = np.random.default_rng(options.seed)
     start = env.reset(seed=[options.seed] * options.ways)[0][0]  # the same world in every place of the batch
     if options.goal:
-        from engine.loading import read_image
+        from engine.pictures import read_image
 
         goal = read_image(options.goal, *start.shape[:2])
     else:

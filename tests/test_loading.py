@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
-from engine.loading import fitted, load_codec, load_starts, open_world, read_image
+from engine.loading import fitted, load_codec, load_starts, open_world
 from tests.support.weights import write_weights
 
 CONFIG = load_world("doom-plain")
@@ -69,45 +68,6 @@ def test_a_missing_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
         open_world(CONFIG, checkpoint=tmp_path / "none", threads=1)
 
 
-def test_any_picture_becomes_a_frame(tmp_path: Path) -> None:
-    colours = {"red": (255, 0, 0), "blue": (0, 0, 255)}
-    for mode in ("RGB", "RGBA", "L", "P", "1", "CMYK", "I;16"):
-        path = tmp_path / f"{mode.replace(';', '')}.{'tiff' if mode == 'CMYK' else 'png'}"
-        Image.new(mode, (301, 77)).save(path)
-        assert read_image(path, 48, 64).shape == (48, 64, 3)
-    first, second = (Image.new("RGB", (20, 15), colour) for colour in colours.values())
-    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
-    assert read_image(tmp_path / "moving.gif", 48, 64)[10, 10].tolist() == [255, 0, 0]
-    Image.new("RGB", (1, 1), "blue").save(tmp_path / "dot.png")
-    assert (read_image(tmp_path / "dot.png", 48, 64) == colours["blue"]).all()
-
-
-def test_a_picture_is_turned_as_its_exif_says_and_cut_in_the_middle(tmp_path: Path) -> None:
-    image = Image.new("RGB", (64, 48), "black")
-    image.paste("white", (0, 0, 64, 24))
-    exif = Image.Exif()
-    exif[0x0112] = 3  # turned by 180 degrees
-    image.save(tmp_path / "turned.png", exif=exif)
-    frame = read_image(tmp_path / "turned.png", 48, 64)
-    assert frame[5].max() == 0 and frame[40].min() == 255
-    wide = Image.new("RGB", (640, 48), "black")
-    wide.paste("white", (288, 0, 352, 48))
-    wide.save(tmp_path / "wide.png")
-    assert read_image(tmp_path / "wide.png", 48, 64).min() == 255
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.png"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"broken\.png"):
-        read_image(path, 48, 64)
-    with pytest.raises(UserError, match="no such file"):
-        read_image(tmp_path / "absent.png", 48, 64)
-    with pytest.raises(UserError, match="this is a folder"):
-        read_image(tmp_path, 48, 64)
-
-
 def test_every_world_has_start_frames() -> None:
     for name in ("doom", "doom-plain"):
         config = load_world(name)
@@ -121,12 +81,3 @@ def test_a_world_without_start_frames_asks_for_a_picture() -> None:
     bare: WorldConfig = replace(CONFIG, starts="")
     with pytest.raises(UserError, match="--image"):
         load_starts(bare)
-
-
-def test_grey_pictures_of_many_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
-    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
-    Image.fromarray(ramp).save(tmp_path / "deep.png")
-    Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
-    for name in ("deep.png", "float.tiff"):
-        found = read_image(tmp_path / name, 48, 64)
-        assert abs(found[..., 0].astype(int) - np.linspace(0, 255, 64)).max() <= 1

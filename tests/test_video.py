@@ -179,13 +179,3 @@ def test_frames_of_another_size_or_type_are_refused(tmp_path: Path) -> None:
             writer.add(frames(1, 24, 32)[0])
         with pytest.raises(UserError, match="uint8"):
             writer.add(frames(1)[0].astype(np.float32))
-
-
-def test_a_contact_sheet_shows_frames_in_rows(tmp_path: Path) -> None:
-    drawn = frames(7, 4, 6)
-    sheet = video.contact_sheet(drawn, columns=3)
-    assert sheet.shape == (3 * 5 - 1, 3 * 7 - 1, 3)
-    assert np.array_equal(sheet[5:9, 7:13], drawn[4])
-    path = video.save_picture(tmp_path / "sheet.png", sheet, 2)
-    assert np.array_equal(np.asarray(Image.open(path))[::2, ::2], sheet)
-    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]

@@ -20,6 +20,7 @@ from engine.data.policies import identity
 from engine.data.shards import Job, Play, frames_in, has_rewards, make_shards, write_whole
 from engine.data.workers import in_processes
 from engine.errors import UserError
+from engine.pictures import png
 from engine.sources import make_source
 
 VALIDATION_SHARE = 0.05
@@ -151,7 +152,7 @@ def run(options: CollectOptions) -> None:
         write_whole(options.out / "stats.json", json.dumps(stats, indent=1).encode())
         print(f"{made} frames in {seconds:.0f} s: {made / seconds:.0f} frames/s with {options.workers} worker(s)")
     sheet = options.out / "contact-sheet.png"
-    write_whole(sheet, contact_sheet(jobs[0].path(options.out)))
+    write_whole(sheet, png(contact_sheet(jobs[0].path(options.out))))
     shards = sorted(options.out.glob("*/shard-*.safetensors"))
     print(f"{options.out} holds {sum(map(frames_in, shards))} frames; look at {sheet}")
     without = [path for path in shards if not has_rewards(path)]

@@ -1,35 +1,32 @@
-"""One picture of a shard: some episodes as rows, some moments of each as columns, with labels."""
+"""One picture of a shard: some episodes as rows, some moments of each as columns, with captions."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 from safetensors import safe_open
 
+from engine.pictures import grid, magnify, resize, scale_for
+
 CELL = 128
-MARGIN = 14
+"""Pixels that a frame on the sheet is wide, at least; one of more than twice as many is made smaller."""
 
 
-def contact_sheet(path: Path, episodes: int = 8, moments: int = 8) -> bytes:
-    """Return a PNG of the first `episodes` of the shard at `path`, each at `moments` evenly spread frames."""
+def contact_sheet(path: Path, episodes: int = 8, moments: int = 8) -> np.ndarray:
+    """A sheet, uint8 (H, W, 3), of the first `episodes` of the shard at `path`, each at `moments` frames of it."""
     with safe_open(path, framework="numpy") as shard:
         number, map_seeds = shard.get_tensor("episode"), shard.get_tensor("map_seed")
         frames = shard.get_slice("frames")
-        _, height, width, _ = frames.get_shape()
-        cell = CELL, round(CELL * height / width)
-        rows = min(episodes, len(map_seeds))
-        sheet = Image.new("RGB", (moments * cell[0], rows * (cell[1] + MARGIN)))
-        draw = ImageDraw.Draw(sheet)
-        for row in range(rows):
+        rows, captions = [], []
+        for row in range(min(episodes, len(map_seeds))):
             places = np.flatnonzero(number == row)
-            for column in range(moments):
-                moment = round(column * (len(places) - 1) / max(1, moments - 1))
-                frame = frames[int(places[moment]) : int(places[moment]) + 1][0]
-                corner = column * cell[0], row * (cell[1] + MARGIN)
-                draw.text((corner[0] + 2, corner[1] + 1), f"map {map_seeds[row]}  frame {moment}", fill="white")
-                picture = Image.fromarray(frame).resize(cell, Image.Resampling.NEAREST)
-                sheet.paste(picture, (corner[0], corner[1] + MARGIN))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+            spread = [round(column * (len(places) - 1) / max(1, moments - 1)) for column in range(moments)]
+            rows.append([_cell(frames[int(places[i]) : int(places[i]) + 1][0]) for i in spread])
+            captions.append([f"map {map_seeds[row]}  frame {i}" for i in spread])
+    return grid(rows, captions=captions, scale=1, gap=0)
+
+
+def _cell(frame: np.ndarray) -> np.ndarray:
+    height, width, _ = frame.shape
+    if width > 2 * CELL:
+        return resize(frame, round(CELL * height / width), CELL)
+    return magnify(frame, scale_for(width, CELL))

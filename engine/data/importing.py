@@ -19,11 +19,11 @@ from engine.data.collect import claim
 from engine.data.options import ImportOptions
 from engine.data.shards import checksums, write_whole
 from engine.errors import UserError
+from engine.pictures import resize
 from engine.sessions.export import Episode, episode, opener
 from engine.sessions.reader import open_session
 from engine.sessions.store import INFO
 from engine.sessions.tree import sessions_in
-from engine.sources.gymnasium.source import shrink
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 ACTIONS = (".actions.ndjson", ".actions.json", ".actions.csv")
@@ -102,7 +102,7 @@ def _sized(frames: list[np.ndarray], config: WorldConfig) -> np.ndarray:
     height, width = config.shape.height, config.shape.width
     if frames[0].shape[:2] == (height, width):
         return np.stack(frames)
-    return np.stack([shrink(frame, height, width) for frame in frames])
+    return np.stack([resize(frame, height, width) for frame in frames])
 
 
 def _videos(folder: Path) -> list[tuple[Path, Path]]:
@@ -130,7 +130,7 @@ def _read_video(video: Path, actions: Path, config: WorldConfig) -> Found:
             for frame in file.decode(video=0):
                 if len(frames) > len(rows):
                     break
-                frames.append(shrink(frame.to_ndarray(format="rgb24"), height, width))
+                frames.append(resize(frame.to_ndarray(format="rgb24"), height, width))
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise UserError(f"{video} cannot be read as a video ({error})") from error
     if len(frames) == len(rows) + 1:  # one action fewer: those between the frames

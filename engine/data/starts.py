@@ -1,13 +1,11 @@
 """``python -m engine starts WORLD``: pictures to begin from, by default of test maps that no training saw."""
 
-import io
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from engine.config import load_world
@@ -15,6 +13,7 @@ from engine.data.options import StartsOptions
 from engine.data.shards import collect_episode
 from engine.errors import UserError
 from engine.files import replace_file
+from engine.pictures import png
 from engine.sources import make_source
 from engine.sources.splits import SPLITS
 
@@ -36,10 +35,8 @@ def write_starts(
         map_seed = seeds[(first + i) % len(seeds)]
         episode = collect_episode(env, map_seed, max(1, walk), np.random.default_rng(map_seed))
         frame = max(episode["frames"], key=interest)
-        data = io.BytesIO()
-        Image.fromarray(frame).save(data, "PNG", optimize=True)
         written.append(out / f"map-{map_seed}.png")
-        replace_file(written[-1], data.getvalue())
+        replace_file(written[-1], png(frame, small=True))
     return written
 
 

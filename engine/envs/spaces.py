@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import actions as buttons_of
 from engine.errors import UserError
-from engine.sources.gymnasium.source import shrink
+from engine.pictures import resize
 
 MOST_KEYS = 3
 """Keys held together, in `Actions.keys`."""
@@ -113,7 +113,7 @@ class Sight:
         """Frames (..., H, W, 3) -> a new array (..., height, width, 3); the mean of what falls on a pixel."""
         if self.same:
             return frames.copy()
-        flat = [shrink(frame, *self.size) for frame in frames.reshape(-1, *frames.shape[-3:])]
+        flat = [resize(frame, *self.size) for frame in frames.reshape(-1, *frames.shape[-3:])]
         return np.stack(flat).reshape(*frames.shape[:-3], *self.size, 3)
 
 

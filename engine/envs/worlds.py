@@ -12,7 +12,8 @@ import numpy as np
 from engine.config import WorldConfig, load_world
 from engine.envs.spaces import HORIZON, Actions, Sight, check_horizon
 from engine.errors import UserError, unknown
-from engine.loading import fitted, load_starts, open_world, read_image
+from engine.loading import fitted, load_starts, open_world
+from engine.pictures import read_image
 from engine.world import Snapshot
 
 OPTIONS = ("start", "image", "frames", "actions", "seed")

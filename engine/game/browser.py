@@ -14,9 +14,10 @@ from engine.errors import UserError
 from engine.game.commands import new_file
 from engine.game.hud import ACCENT, FAINT, TEXT, Hud
 from engine.game.timeline import Timeline, bar_of, draw
+from engine.pictures import save_picture
 from engine.sessions.reader import Session
 from engine.sessions.replay import Pictures
-from engine.video import VideoWriter, save_picture
+from engine.video import VideoWriter
 
 POLL_MS = 12
 BACKGROUND = (8, 9, 11)

@@ -13,7 +13,7 @@ import pygame
 from engine.errors import UserError
 from engine.game import menu as menus
 from engine.game.game import STEPS, Game
-from engine.video import save_picture
+from engine.pictures import save_picture
 
 if TYPE_CHECKING:
     from engine.game.window import Window

@@ -23,13 +23,15 @@ from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.game import headless
 from engine.game.timings import Timings
+from engine.pictures import grid, save_picture, scale_for
 from engine.play.checks import check, check_session
 from engine.play.opening import Opener, open_review, opener_for, print_saved
 from engine.play.options import PlayOptions
-from engine.video import VideoWriter, contact_sheet, save_picture, scale_for
+from engine.video import VideoWriter
 
 HEADLESS_FRAMES = 240
 SHEET_FRAMES = 24
+SHEET_COLUMNS = 6
 DEFAULT_WORLD = "doom-plain"  # of the shipped worlds, the one that obeys best (LOG.md)
 
 
@@ -93,7 +95,7 @@ def play_headless(options: PlayOptions, opener: Opener, script: np.ndarray | Non
         bar = stack.enter_context(tqdm(actions, unit="frame", disable=None))  # only on a terminal
         timings = headless.play(game, bar, rate=options.fps or 0.0, on_frame=on_frame)
     if options.screenshot is not None:
-        picture = contact_sheet(sheet.kept)
+        picture = grid(sheet.rows(), scale=1, gap=1)
         print_saved(save_picture(options.screenshot, picture, scale_for(game.frame.shape[0], 96)))
     check_log(opener)
     return timings
@@ -112,6 +114,10 @@ class Sheet:
         if self._count in self._wanted:
             self.kept.append(frame.copy())
         self._count += 1
+
+    def rows(self) -> list[list[np.ndarray]]:
+        """The frames that were kept, in rows of `SHEET_COLUMNS`."""
+        return [self.kept[i : i + SHEET_COLUMNS] for i in range(0, len(self.kept), SHEET_COLUMNS)]
 
 
 def play_in_window(options: PlayOptions, opener: Opener, script: np.ndarray | None) -> Timings:

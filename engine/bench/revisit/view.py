@@ -119,7 +119,7 @@ def panels(entry: Shown) -> Iterator[np.ndarray]:
         phase = "first sight" if t < time.away else "return" if t >= time.begin else "away"
         label = f"{entry.visits.task}\ngap {time.gap}\n{entry.history}\nhistory\n\n{phase}\nframe {t}"
         row = [entry.visits.frames[0, t], *(entry.frame(mode, t) for mode in entry.modes)]
-        picture = np.asarray(grid([row], [label], ["truth", *entry.modes], scale=SCALE))
+        picture = grid([row], [label], ["truth", *entry.modes], scale=SCALE)
         for _ in range(PAUSE if t == time.length - 1 else 1):
             yield picture
 

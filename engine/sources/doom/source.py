@@ -11,9 +11,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from PIL import Image
 
 from engine.errors import UserError, unknown
+from engine.pictures import shrink_fast
 from engine.sources.doom import route
 from engine.sources.doom.maps import generate
 from engine.sources.doom.plan import MapOptions, MapPlan
@@ -161,13 +161,7 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         state = self._game.get_state()
-        image = Image.fromarray(state.screen_buffer)
-        factor = image.width // self.width
-        if (image.width, image.height) == (factor * self.width, factor * self.height):
-            image = image.reduce(factor)
-        else:
-            image = image.resize((self.width, self.height), Image.Resampling.BOX)
-        self._frame = np.array(image)
+        self._frame = shrink_fast(state.screen_buffer, self.height, self.width)
         pose = np.asarray(state.game_variables, np.float32)
         pose[3] %= 360.0
         return self._frame.copy(), {"pose": pose, "map_seed": self._map_seed}

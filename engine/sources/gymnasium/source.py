@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
+from engine.pictures import resize
 from engine.sources.gymnasium.find import open_environment
 from engine.sources.gymnasium.fit import WHOLE, Fit
 
@@ -89,7 +90,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         if frame.shape[2] == 1:
             frame = frame.repeat(3, 2)
         frame = part_of(frame, self.region)
-        return shrink(fitted(frame, self.height, self.width, self.fit), self.height, self.width)
+        return resize(frame, self.height, self.width, self.fit)
 
 
 class ActionTable:
@@ -209,33 +210,6 @@ def part_of(frame: np.ndarray, region: tuple[float, float, float, float]) -> np.
     h, w = frame.shape[:2]
     top, left = min(round(region[1] * h), h - 1), min(round(region[0] * w), w - 1)
     return frame[top : max(top + 1, round(region[3] * h)), left : max(left + 1, round(region[2] * w))]
-
-
-def fitted(frame: np.ndarray, height: int, width: int, fit: Fit) -> np.ndarray:
-    """Bring a picture uint8 (H, W, C) to the aspect of height : width by black bars or by a cut, or leave it."""
-    h, w = frame.shape[:2]
-    if fit == "stretch" or h * width == w * height:
-        return frame
-    too_wide = w * height > h * width
-    if fit == "crop":
-        h_new, w_new = (h, max(1, round(h * width / height))) if too_wide else (max(1, round(w * height / width)), w)
-        top, left = (h - h_new) // 2, (w - w_new) // 2
-        return frame[top : top + h_new, left : left + w_new]
-    h_new, w_new = (round(w * height / width), w) if too_wide else (h, round(h * width / height))
-    padded = np.zeros((h_new, w_new, frame.shape[2]), np.uint8)
-    top, left = (h_new - h) // 2, (w_new - w) // 2
-    padded[top : top + h, left : left + w] = frame
-    return padded
-
-
-def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bring a picture uint8 (H, W, 3) to (height, width, 3): the mean of what falls on a pixel."""
-    rows, columns = np.arange(height) * frame.shape[0] // height, np.arange(width) * frame.shape[1] // width
-    if height > frame.shape[0] or width > frame.shape[1]:
-        return frame[rows][:, columns]
-    sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float32), rows, 0), columns, 1)
-    counts = np.diff(rows, append=frame.shape[0])[:, None] * np.diff(columns, append=frame.shape[1])
-    return np.rint(sums / counts[..., None]).astype(np.uint8)
 
 
 def make(name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any]) -> GymnasiumSource:

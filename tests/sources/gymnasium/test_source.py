@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.sources import make_source
-from engine.sources.gymnasium.source import ActionTable, GymnasiumSource, fitted, part_of, shrink
+from engine.sources.gymnasium.source import ActionTable, GymnasiumSource, part_of
 from tests.support.fake_source import Square, world
 from tests.support.fake_stairs import TOP, Stairs
 
@@ -66,13 +66,6 @@ def test_make_source_opens_a_registered_environment():
     assert env.reset(seed=1)[0].shape == (48, 64, 3)
     assert isinstance(env.action_space, gym.spaces.MultiBinary)
     env.close()
-
-
-def test_a_picture_shrinks_to_the_mean_and_grows_by_the_nearest():
-    picture = np.array([[0, 10, 20], [20, 30, 40]], np.uint8)[..., None].repeat(3, 2)
-    assert shrink(picture, 1, 1)[0, 0].tolist() == [20, 20, 20]
-    assert shrink(picture, 2, 2)[..., 0].tolist() == [[0, 15], [20, 35]]
-    assert shrink(picture, 4, 3)[:, 0, 0].tolist() == [0, 0, 20, 20]
 
 
 def test_frames_that_are_skipped_hold_the_button_and_their_rewards_are_summed():
@@ -162,17 +155,7 @@ def test_actions_that_do_not_fit_are_one_clear_line(space, actions, message):
     assert "\n" not in str(error.value)
 
 
-def test_pictures_of_another_aspect_are_stretched_padded_or_cut():
-    tall = np.arange(8 * 3, dtype=np.uint8).reshape(8, 3, 1).repeat(3, 2) + 1
-    assert fitted(tall, 48, 64, "stretch") is tall
-    padded = fitted(tall, 48, 64, "pad")
-    assert padded.shape == (8, 11, 3) and np.array_equal(padded[:, 4:7], tall)
-    assert not padded[:, :4].any() and not padded[:, 7:].any()
-    cut = fitted(tall, 48, 64, "crop")
-    assert cut.shape == (2, 3, 3) and np.array_equal(cut, tall[3:5])
-    wide = tall.transpose(1, 0, 2)
-    assert fitted(wide, 48, 64, "pad").shape == (6, 8, 3) and fitted(wide, 48, 64, "crop").shape == (3, 4, 3)
-    assert shrink(fitted(tall, 48, 64, "pad"), 48, 64).shape == (48, 64, 3)
+def test_a_way_to_fit_that_there_is_not_is_an_error():
     with pytest.raises(UserError, match="fit must be one of stretch, pad, crop, not 'squeeze'"):
         wrap(fit="squeeze")
 

@@ -39,32 +39,32 @@ COMMANDS = {
         "engine.data.options:StartsOptions", "engine.data.starts:run", "take start frames from test maps"
     ),
     "train codec": Command(
-        "engine.train.stages.codec:Args",
+        "engine.train.options:CodecOptions",
         "engine.train.stages.codec:run",
         "learn the frame <-> latent codec from collected frames",
     ),
     "train generator": Command(
-        "engine.train.stages.generator:Args",
+        "engine.train.options:GeneratorOptions",
         "engine.train.stages.generator:run",
         "learn to draw the next frame, in resumable legs",
     ),
     "train memory": Command(
-        "engine.train.stages.memory:Args",
+        "engine.train.options:MemoryOptions",
         "engine.train.stages.memory:run",
         "learn to fold blocks of frames, in resumable legs",
     ),
     "train joint": Command(
-        "engine.train.stages.joint:Args",
+        "engine.train.options:JointOptions",
         "engine.train.stages.joint:run",
         "learn to draw from folded history, generator and memory together",
     ),
     "train distill": Command(
-        "engine.train.stages.distill:Args",
+        "engine.train.options:DistillOptions",
         "engine.train.stages.distill:run",
         "learn to draw well in few passes, on its own rollouts",
     ),
     "train heads": Command(
-        "engine.train.stages.heads:Args",
+        "engine.train.options:HeadsOptions",
         "engine.train.stages.heads:run",
         "learn to read reward and termination off a generator",
     ),

@@ -7,7 +7,7 @@ errors of hundreds of frames in them. A rollout goes on stretch by stretch, each
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,6 +151,40 @@ def play_on(
         else:
             frames.append(part.latents[:, clip.old :])
     return Rollout(stacked(clips), torch.cat(frames), known, count)
+
+
+class Player:
+    """Plays with a generator in the compute dtype; without gradients, its weights as they are at each call."""
+
+    def __init__(self, generator: Generator, dtype: torch.dtype) -> None:
+        self.generator, self.dtype = generator, dtype
+
+    def roll_out(
+        self,
+        clip: Clip,
+        real: int,
+        noise: Tensor,
+        passes: int,
+        extra: History = (),
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`roll_out` with the generator's weights, or others."""
+        return roll_out(self.generator, self._cast(weights), clip, real, noise, passes, extra)
+
+    def play_on(
+        self, clip: Clip, passes: int, extra: History, stretches: int, random: Randomness, last: bool = True
+    ) -> Rollout:
+        """`play_on`: what the generator plays along a clip in so many passes a frame."""
+        weights = self._cast(None)
+
+        def draw(part: Clip, known: int, noise: Tensor) -> Tensor:
+            return roll_out(self.generator, weights, part, known, noise, passes, extra)[0]
+
+        return play_on(draw, clip, self.generator.config, stretches, random, last)
+
+    def _cast(self, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        own = dict(self.generator.named_parameters()) if weights is None else weights
+        return {name: p.detach().to(self.dtype) for name, p in own.items()}
 
 
 def stacked(clips: list[Clip]) -> Clip:

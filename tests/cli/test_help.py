@@ -15,8 +15,6 @@ SECONDS = 0.5
 TRIES = 3
 """Runs of which the best counts: what else the machine does makes some of them slower."""
 PROGRAMS = {f"python -m engine {name}": ["-m", "engine", *name.split()] for name in COMMANDS} | {"play.py": ["play.py"]}
-LATER = {f"python -m engine {name}" for name in COMMANDS if COMMANDS[name].options.startswith("engine.train.stages")}
-"""Commands whose options still lie beside torch."""
 
 
 def helped(program: str) -> tuple[str, set[str], float]:
@@ -36,8 +34,6 @@ def test_help_is_answered_before_anything_large_is_imported(program: str) -> Non
     answer, imported, seconds = helped(program)
     assert f"usage: {program}" in answer
     assert "tyro" in imported
-    if program in LATER:
-        pytest.skip("its options still lie beside torch")
     assert not HEAVY & imported
     for _ in range(TRIES - 1):
         if seconds < SECONDS:

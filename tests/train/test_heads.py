@@ -1,7 +1,6 @@
 """Reward and termination: learned from sparse events, resumable, calibrated, read in play."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,79 +19,26 @@ from engine.data.signals import Signals, SignalSampler, load_signals
 from engine.envs.env import LociEnv
 from engine.errors import UserError
 from engine.loading import open_world
-from engine.model.codec import Codec, CodecConfig
-from engine.model.generator import Generator, GeneratorConfig
 from engine.model.heads import Heads, HeadsConfig
-from engine.toml import to_toml
+from engine.train.options import HeadsOptions
 from engine.train.scores import best_threshold, scores_of
 from engine.train.stages import heads as stage
-from tests.support import fake_source
-
-GOAL = 200
-
-
-def episode(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A picture that gets bluer with `right`: -1 a step, +100 and the end at blue 200; some never come there."""
-    place, frames, actions, reward = 10 * int(rng.integers(6, 14)), [], [], [0.0]
-    length = 60 if rng.random() < 0.7 else int(rng.integers(3, 20))
-    while True:
-        frames.append(np.full((48, 64, 3), (30, 30, place), np.uint8))
-        actions.append(np.array([0, 0], np.uint8))
-        if place >= GOAL or len(frames) == length:
-            break
-        actions[-1][int(rng.random() < 0.75)] = 1
-        place = int(np.clip(place + 10 * (2 * actions[-1][1].astype(int) - 1), 0, 255))
-        reward.append(99.0 if place >= GOAL else -1.0)
-    moved = np.concatenate((np.zeros((1, 2), np.uint8), np.stack(actions)[:-1]))  # what led to each frame
-    ended = np.zeros(len(frames), np.uint8)
-    ended[-1] = place >= GOAL
-    return {"frames": np.stack(frames), "actions": moved, "reward": np.array(reward, np.float32), "terminated": ended}
-
-
-def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = ()) -> Path:
-    for number, (split, count) in enumerate((("train", episodes), ("validation", episodes))):
-        rng = np.random.default_rng(number)
-        made = [episode(rng) for _ in range(count)]
-        tensors = {name: np.concatenate([e[name] for e in made]) for name in made[0] if name not in without}
-        lengths = [len(e["frames"]) for e in made]
-        tensors["poses"] = np.zeros((sum(lengths), 4), np.float32)
-        tensors["episode"] = np.repeat(np.arange(count, dtype=np.int32), lengths)
-        (folder / split).mkdir(parents=True)
-        (folder / split / "shard-00000.safetensors").write_bytes(save(tensors, metadata=checksums(tensors)))
-    (folder / "collect.json").write_text(json.dumps({"buttons": ["left", "right"], "height": 48, "width": 64}))
-    return folder
-
-
-def write_world(folder: Path) -> Path:
-    """A world's file and beside it a checkpoint whose generator is random, but its codec sees blue."""
-    folder.mkdir(exist_ok=True)
-    config = fake_source.world()
-    path = folder / "square.toml"
-    path.write_text(to_toml(config).replace("checkpoints/square", str(folder / "square")))
-    torch.manual_seed(0)
-    codec = Codec(CodecConfig(48, 64, 16, 24))
-    codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
-    generator = Generator(GeneratorConfig(3, 4, 24, 2, 32, 2, heads=2, window=7, sink=1, clip=8, far=20))
-    parts = {"codec": asdict(codec.config), "generator": asdict(generator.config)}
-    described = {"world": "square", "preset": "nano", "buttons": ["left", "right"], **parts}
-    weights = {n: p.detach().half() for n, p in generator.named_parameters()}
-    checkpoint.save(folder / "square", described, {"codec": dict(codec.state_dict()), "generator": weights})
-    return path
+from tests.support import training
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data") / "shards")
+    return training.write_data(tmp_path_factory.mktemp("data") / "shards")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
+    return training.write_world(tmp_path_factory.mktemp("world"))
 
 
-def args(data: Path, run: Path, world: Path, **options: Any) -> stage.Args:
+def args(data: Path, run: Path, world: Path, **options: Any) -> HeadsOptions:
     small: dict[str, Any] = {"batch": 8, "threads": 1, "steps": 2, "drawn": 0.0, "hidden": 32} | options
-    return stage.Args(data, run, world=str(world), validation_frames=small.pop("validation_frames", 300), **small)
+    return HeadsOptions(data, run, world=str(world), validation_frames=small.pop("validation_frames", 300), **small)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +100,7 @@ def test_data_without_the_signals_says_so_in_a_line(world: Path, tmp_path: Path)
     for number, (without, says) in enumerate(
         ((("reward", "terminated"), "has no reward and no terminated"), (("terminated",), "has no terminated"))
     ):
-        folder = write_data(tmp_path / str(number), 4, without)
+        folder = training.write_data(tmp_path / str(number), 4, without)
         with pytest.raises(UserError, match=f"{says}: it was collected before these were kept"):
             stage.run(args(folder, tmp_path / "run", world))
 
@@ -176,7 +122,7 @@ def test_options_that_make_no_sense_are_named(
 
 
 def test_what_never_ends_and_always_pays_the_same_cannot_be_learned(world: Path, tmp_path: Path) -> None:
-    folder = write_data(tmp_path / "data", 4)
+    folder = training.write_data(tmp_path / "data", 4)
     for split in ("train", "validation"):
         path = folder / split / "shard-00000.safetensors"
         signals = load_signals(folder, split)

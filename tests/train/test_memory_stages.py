@@ -21,6 +21,8 @@ from engine.data.options import CollectOptions
 from engine.errors import UserError
 from engine.loading import open_world
 from engine.model import odometry
+from engine.train.options import STAGES as OPTIONS_OF
+from engine.train.options import CodecOptions, GeneratorOptions
 from engine.train.stages import codec as codec_stage
 from engine.train.stages import distill, joint
 from engine.train.stages import generator as generator_stage
@@ -44,17 +46,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def args(stage: str, data: Path, run: Path, init: Path, **options: Any) -> Any:
     small = {"batch": 2, "threads": 1, "steps": 2} | options
-    return STAGES[stage].Args(data, run, world=WORLD, codec=init, init=init, **small)
+    kind: Any = OPTIONS_OF[stage]
+    return kind(data, run, world=WORLD, codec=init, init=init, **small)
 
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of all stages after two steps each, every one begun from the one before."""
     root = tmp_path_factory.mktemp("runs")
-    codec_stage.run(codec_stage.Args(data, root / "codec", world=WORLD, steps=2, batch=4, threads=1))
-    first = generator_stage.Args(
-        data, root / "generator", world=WORLD, codec=root / "codec", batch=2, threads=1, steps=2
-    )
+    codec_stage.run(CodecOptions(data, root / "codec", world=WORLD, steps=2, batch=4, threads=1))
+    first = GeneratorOptions(data, root / "generator", world=WORLD, codec=root / "codec", batch=2, threads=1, steps=2)
     generator_stage.run(first)
     last = root / "generator"
     for name, stage in STAGES.items():
@@ -90,7 +91,7 @@ def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], t
 def test_the_smallest_preset_goes_through_all_stages(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:
     # Its clips are five frames long: a rollout's stretches overlap by fewer frames.
     small: dict[str, Any] = {"preset": "pico", "steps": 1, "batch": 2, "threads": 1, "codec": trained["codec"]}
-    generator_stage.run(generator_stage.Args(data, tmp_path / "generator", world=WORLD, **small))
+    generator_stage.run(GeneratorOptions(data, tmp_path / "generator", world=WORLD, **small))
     last = tmp_path / "generator"
     for name, stage in STAGES.items():
         options = OPTIONS.get(name, {}) | ({"rollouts": 1.0} if name == "joint" else {})
@@ -152,7 +153,7 @@ def test_what_makes_no_sense_is_one_line(data: Path, trained: dict[str, Path], t
         ("memory", {"readout": "mean"}, "readout must be one of last-frame, registers"),
         ("memory", {"registers": 3}, "makes no sense"),
         ("memory", {"budget": 5}, "--budget 5 is smaller than one fold, which has 12 tokens"),
-        ("memory", {"old": -1}, "--old must be from 0 to 64"),
+        ("joint", {"old": -1}, "--old must be from 0 to 64"),
         ("memory", {"play_steps": 0}, "--play-steps must be from 1 to 64"),
         ("joint", {"blocks": 0}, "--blocks must be from 1"),
         ("joint", {"rollouts": 1.5}, "--rollouts must be from 0 to 1"),

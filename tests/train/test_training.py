@@ -22,7 +22,7 @@ from engine.errors import UserError
 from engine.loading import load_codec, open_world
 from engine.measures import mean_psnr
 from engine.model import odometry
-from engine.train.loop import learning_rate, pack_optimizers, unpack_optimizers
+from engine.train.options import CodecOptions, GeneratorOptions
 from engine.train.stages import codec as codec_stage
 from engine.train.stages import generator as generator_stage
 
@@ -39,12 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    codec_stage.run(codec_stage.Args(data, folder, world=WORLD, steps=3, batch=4, threads=1))
+    codec_stage.run(CodecOptions(data, folder, world=WORLD, steps=3, batch=4, threads=1))
     return folder
 
 
-def generator_args(data: Path, run: Path, codec: Path, **options) -> generator_stage.Args:
-    return generator_stage.Args(data, run, world=WORLD, codec=codec, batch=2, threads=1, **options)
+def generator_args(data: Path, run: Path, codec: Path, **options) -> GeneratorOptions:
+    return GeneratorOptions(data, run, world=WORLD, codec=codec, batch=2, threads=1, **options)
 
 
 def losses(run: Path) -> list[str]:
@@ -201,32 +201,3 @@ def test_latents_of_a_shard_that_has_grown_are_made_anew(run_folder: Path, tmp_p
     for frames in (40, 120):
         collect.run(CollectOptions("doom-plain", frames, tmp_path, episode_length=20))
         assert len(load_latents(tmp_path, "train", codec, "tag")) == round(0.95 * frames)
-
-
-def test_learning_rate_warms_up_stays_and_cools_down() -> None:
-    assert learning_rate(0, 1.0, 10, None) == 0.1
-    assert learning_rate(500, 1.0, 10, None) == 1.0
-    assert learning_rate(500, 1.0, 10, (450, 100)) == 0.5
-    assert learning_rate(550, 1.0, 10, (450, 100)) == 0.0
-
-
-def test_optimizer_state_survives_packing() -> None:
-    def make() -> tuple[torch.nn.Linear, list[torch.optim.Optimizer]]:
-        torch.manual_seed(0)
-        model = torch.nn.Linear(4, 4)
-        return model, [torch.optim.Muon([model.weight], lr=0.1), torch.optim.AdamW([model.bias], lr=0.1)]
-
-    def step(model: torch.nn.Linear, optimizers: list[torch.optim.Optimizer]) -> None:
-        model(torch.ones(2, 4)).square().sum().backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-
-    first, optimizers = make()
-    step(first, optimizers)
-    second, others = make()
-    second.load_state_dict(first.state_dict())
-    unpack_optimizers(others, pack_optimizers(optimizers))
-    step(first, optimizers)
-    step(second, others)
-    assert torch.equal(first.weight, second.weight) and torch.equal(first.bias, second.bias)

@@ -1,49 +1,30 @@
 """``python -m engine train codec WORLD``: fit the linear codec, then train its deblocking pass."""
 
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from engine import checkpoint
-from engine.config import WorldConfig, load_world
+from engine.config import WorldConfig
 from engine.data.clips import check_data, patch_moments, read_shard, shard_paths
-from engine.errors import UserError, unknown
 from engine.loading import load_exactly
 from engine.measures import mean_psnr
-from engine.model.codec import Codec, CodecConfig
-from engine.presets import PRESETS, Preset
-from engine.train.loop import Common, pack_optimizers, processes, set_up, train, unpack_optimizers
+from engine.model.codec import Codec
+from engine.pictures import save_grid
+from engine.train.loop import run_leg
+from engine.train.optimizers import pack_optimizers, unpack_optimizers
+from engine.train.options import CodecOptions
+from engine.train.shapes import codec_config, pick_preset
+from engine.train.state import Tensors
 
-
-@dataclass
-class Args(Common):
-    """Learn the codec between frames and latents."""
-
-    world: tyro.conf.Positional[str] = "doom"
-    """World, or path of a world's TOML file."""
-    preset: str = ""
-    """Size; the world's own by default."""
-    minutes: float = 4.0
-    """Length of this leg."""
-    lr: float = 1e-3
-    """Peak learning rate of the deblocking pass."""
-
-
-def pick_preset(config: WorldConfig, name: str) -> Preset:
-    """Preset by name, or the world's. UserError if there is none of that name."""
-    if name and name not in PRESETS:
-        raise UserError(unknown("preset", name, PRESETS))
-    return PRESETS[name or config.preset]
-
-
-def codec_config(preset: Preset) -> CodecConfig:
-    """Shape of a preset's codec."""
-    return CodecConfig(preset.height, preset.width, preset.patch, preset.channels)
+FITTED, HELD_OUT = 20_000, 512
+"""Frames that the codec is fitted to and trained on, and those that it is measured on."""
 
 
 class CodecStage:
@@ -51,51 +32,46 @@ class CodecStage:
 
     name = "codec"
 
-    def __init__(self, args: Args, config: WorldConfig, device: torch.device) -> None:
-        self.args, self.config, self.device = args, config, device
-        self.preset = pick_preset(config, args.preset)
-        torch.manual_seed(args.seed)
+    def __init__(self, options: CodecOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
+        self.options, self.config, self.device = options, config, device
+        self.preset = pick_preset(config, options.preset)
+        check_data(options.data, config, self.preset.height, self.preset.width)
+        torch.manual_seed(options.seed)
         self.model: Codec = Codec(codec_config(self.preset))
-        self.frames = self._frames("train", 20_000)
-        self.held_out = self._frames("validation", 512)
+        train = shard_paths(options.data, "train")
+        self.frames = some_frames(train, FITTED, options.seed)
+        self.held_out = some_frames(shard_paths(options.data, "validation"), HELD_OUT, options.seed)
         self.state: dict[str, Any] = {
-            "settings": {"world": config.name, "preset": self.preset.name, "seed": args.seed, "batch": args.batch}
+            "settings": {
+                "world": config.name,
+                "preset": self.preset.name,
+                "seed": options.seed,
+                "batch": options.batch,
+            }
         }
-        if not (args.run / self.name / checkpoint.CONFIG).exists():
-            paths = shard_paths(args.data, "train")
-            mean, covariance = patch_moments(paths, self.model, np.random.default_rng(args.seed), 20_000)
+        if not (options.run / self.name / checkpoint.CONFIG).exists():
+            mean, covariance = patch_moments(train, self.model, np.random.default_rng(options.seed), FITTED)
             self.model.fit(covariance, mean)
         self.model.to(device)
         assert self.model.deblock is not None
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(self.model.deblock.parameters(), lr=args.lr, weight_decay=0.0)
+            torch.optim.AdamW(self.model.deblock.parameters(), lr=options.lr, weight_decay=0.0)
         ]
-
-    def _frames(self, split: str, count: int) -> Tensor:
-        """About `count` frames, spread over all shards of a split."""
-        paths = shard_paths(self.args.data, split)
-        rng, parts = np.random.default_rng(self.args.seed + 1), []
-        for path in paths:
-            frames = read_shard(path, ("frames",))["frames"]
-            pick = rng.choice(len(frames), min(len(frames), count // len(paths) + 1), replace=False)
-            parts.append(frames[np.sort(pick)])
-        return torch.cat(parts)
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of pixels in [-1, 1]."""
-        rng = np.random.default_rng([self.args.seed, step, rank])
-        frames = self.frames[rng.choice(len(self.frames), self.args.batch)].to(self.device)
+        rng = np.random.default_rng([self.options.seed, step, rank])
+        frames = self.frames[rng.choice(len(self.frames), self.options.batch)].to(self.device)
         target = frames.movedim(-1, -3).float() / 127.5 - 1
         loss = (self.model.decode_float(self.model.encode(frames)) - target).square().mean()
         return loss, {"psnr": 10 * float(torch.log10(4 / loss.detach()))}
 
     def after_step(self, step: int) -> None:
-        pass
+        """Nothing follows: the weights themselves are shipped."""
 
     @torch.inference_mode()
     def validate(self, step: int, folder: Path) -> dict[str, float]:
-        from engine.pictures import save_grid
-
+        """PSNR of held-out frames, with and without the deblocking pass."""
         frames = self.held_out.to(self.device)
         decoded = self.model.decode(self.model.encode(frames))
         deblock, self.model.deblock = self.model.deblock, None
@@ -104,15 +80,17 @@ class CodecStage:
         save_grid(folder / "codec.png", [list(frames[:48:6].cpu()), list(decoded[:48:6].cpu())], ["real", "codec"])
         return {"psnr": mean_psnr(frames, decoded), "psnr_linear": mean_psnr(frames, linear)}
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def report(self, step: int, scores: dict[str, float]) -> str:
+        return f"{step} steps; held-out maps: {scores['psnr']:.2f} dB ({scores['psnr_linear']:.2f} dB linear)"
+
+    def tensors(self) -> Tensors:
         return {"model": self.model.state_dict(), "optimizer": pack_optimizers(self.optimizers)}
 
-    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+    def restore(self, tensors: Tensors) -> None:
         load_exactly(self.model, tensors["model"], "codec")
         unpack_optimizers(self.optimizers, tensors["optimizer"])
 
     def export(self, step: int) -> None:
-        """The run's own folder is a checkpoint, so that it can be played at any time."""
         config = {
             "world": self.config.name,
             "preset": self.preset.name,
@@ -121,18 +99,19 @@ class CodecStage:
             "notes": {"codec_steps": step},
         }
         half = {name: t.half() for name, t in self.model.state_dict().items()}
-        checkpoint.save(self.args.run, config, {"codec": half})
+        checkpoint.save(self.options.run, config, {"codec": half})
 
 
-def run(args: Args) -> None:
+def some_frames(shards: list[Path], count: int, seed: int) -> Tensor:
+    """About `count` frames uint8 (n, H, W, 3), spread over all shards."""
+    rng, parts = np.random.default_rng(seed + 1), []
+    for path in shards:
+        frames = read_shard(path, ("frames",))["frames"]
+        pick = rng.choice(len(frames), min(len(frames), count // len(shards) + 1), replace=False)
+        parts.append(frames[np.sort(pick)])
+    return torch.cat(parts)
+
+
+def run(options: CodecOptions) -> None:
     """Run one leg."""
-    config = load_world(args.world)
-    preset = pick_preset(config, args.preset)
-    check_data(args.data, config, preset.height, preset.width)
-    device, _ = set_up(args)
-    with processes(device) as (rank, size):
-        stage = CodecStage(args, config, device)
-        step = train(stage, args, rank, size)
-        if rank == 0:
-            scores = stage.validate(step, args.run)
-            print(f"{step} steps; held-out maps: {scores['psnr']:.2f} dB ({scores['psnr_linear']:.2f} dB linear)")
+    run_leg(options, CodecStage)

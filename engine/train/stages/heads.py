@@ -11,56 +11,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
 from engine import checkpoint, runtime
-from engine.config import WorldConfig, load_world
+from engine.config import WorldConfig
 from engine.data.clips import check_data, load_latents
 from engine.data.signals import SignalSampler, load_signals
 from engine.errors import UserError
 from engine.files import replace_file
-from engine.loading import fitted, load_codec, load_generator
+from engine.loading import load_codec, load_generator
 from engine.model.generator import Clip, Generator, clean_pass, teacher_forced
 from engine.model.heads import Heads, HeadsConfig, symlog
 from engine.model.sampler import denoising_step_list, sample
-from engine.train.loop import Common, copy_back, pack_optimizers, processes, set_up, train
+from engine.train.export import done
+from engine.train.loop import run_leg
+from engine.train.material import codec_tag
+from engine.train.optimizers import pack_optimizers
+from engine.train.options import HeadsOptions, chosen
 from engine.train.randomness import Randomness
+from engine.train.running_mean import RunningMean
 from engine.train.scores import best_threshold, scores_of
-from engine.train.stages.generator import codec_tag
+from engine.train.state import Tensors, copy_back
 
 REPORT = "heads.json"
-
-
-@dataclass
-class Args(Common):
-    """Learn reward and termination from data that has both."""
-
-    world: tyro.conf.Positional[str] = "doom"
-    """World, or path of a world's TOML file."""
-    init: Path | None = None
-    """Checkpoint to give heads to: by default what the run's own folder holds, else the world's."""
-    layers: str = ""
-    """Numbers of the layers to read, such as 2,5; by default the middle and the last one."""
-    hidden: int = 128
-    """Width of the heads."""
-    buckets: int = 63
-    """Of the reward, evenly spaced in symlog between the least and the greatest one."""
-    old: int = 6
-    """The most old frames that a clip may see before its consecutive ones."""
-    events: float = 0.5
-    """Share of the clips that end at an event: a termination, or another reward than the usual one."""
-    drawn: float = 0.5
-    """Share of the steps whose frames are drawn by the generator, as they are in play."""
-    validation_frames: int = 4000
-    """Held-out frames that are asked about in a validation."""
+DECAY = 0.995
+"""Of the running mean: events are rare, so it is to hold many steps."""
 
 
 class HeadsStage:
@@ -68,59 +50,46 @@ class HeadsStage:
 
     name = "heads"
 
-    def __init__(
-        self, args: Args, config: WorldConfig, device: torch.device, dtype: torch.dtype, processes: int = 1
-    ) -> None:
-        self.args, self.device, self.dtype, self.processes = args, device, dtype, processes
-        own = args.run / checkpoint.CONFIG
-        self.folder = args.init or (args.run if own.exists() else config.checkpoint_path)
-        self.config = fitted(config, self.folder)
-        self.base_config, self.base = checkpoint.load(self.folder)
+    def __init__(self, options: HeadsOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
+        self.options, self.device, self.processes = options, device, processes
+        own = options.run / checkpoint.CONFIG
+        folder = options.init or (options.run if own.exists() else config.checkpoint_path)
+        self.base_config, self.base = checkpoint.load(folder)
         if self.base_config.get("buttons") != list(config.buttons):
-            raise UserError(f"--init {self.folder} was trained for buttons {self.base_config.get('buttons')}")
-        self.codec, _ = load_codec(self.folder)
-        self.generator = load_generator(self.folder).to(device, dtype).eval().requires_grad_(False)
-        check_data(args.data, config, self.codec.config.height, self.codec.config.width)
-        c, tag = self.generator.config, codec_tag(self.codec)
-        self.train_set, self.held_out = (
-            SignalSampler(
-                load_latents(args.data, split, self.codec, tag),
-                load_signals(args.data, split),
-                c.clip,
-                args.old,
-                c.far,
-                c.motion,
-                args.events,
-            )
-            for split in ("train", "validation")
-        )
-        torch.manual_seed(args.seed)
-        self.heads = Heads(heads_config(args, self.generator, self.train_set), c.dim).to(device)
+            raise UserError(f"--init {folder} was trained for buttons {self.base_config.get('buttons')}")
+        self.codec, _ = load_codec(folder)
+        check_data(options.data, config, self.codec.config.height, self.codec.config.width)
+        dtype = runtime.pick_dtype(device, options.dtype)
+        self.generator = load_generator(folder).to(device, dtype).eval().requires_grad_(False)
+        self.train_set, self.held_out = (self._sampler(split) for split in ("train", "validation"))
+        torch.manual_seed(options.seed)
+        shape = heads_config(options, self.generator, self.train_set)
+        self.heads = Heads(shape, self.generator.config.dim).to(device)
         self.shifts = self._shifts()
-        self.ema = {name: p.detach().clone() for name, p in self.heads.named_parameters()}
-        self.optimizers = [torch.optim.AdamW(self.heads.parameters(), lr=args.lr, weight_decay=0.01)]
+        self.mean = RunningMean({"heads": dict(self.heads.named_parameters())}, DECAY)
+        self.optimizers = [torch.optim.AdamW(self.heads.parameters(), lr=options.lr, weight_decay=0.01)]
         self.state: dict[str, Any] = {
             "settings": {
                 "world": config.name,
                 "generator": digest(self.base["generator"]),
-                "seed": args.seed,
-                "batch": args.batch,
-                "layers": list(self.heads.config.layers),
-                "hidden": args.hidden,
-                "buckets": args.buckets,
-                "old": args.old,
-                "events": args.events,
-                "drawn": args.drawn,
+                **chosen(options, "seed", "batch", "hidden", "buckets", "old", "events", "drawn"),
+                "layers": list(shape.layers),
             },
             "frames": 0,
             "threshold": 0.5,
         }
 
+    def _sampler(self, split: str) -> SignalSampler:
+        data, c = self.options.data, self.generator.config
+        latents = load_latents(data, split, self.codec, codec_tag(self.codec))
+        signals = load_signals(data, split)
+        return SignalSampler(latents, signals, c.clip, self.options.old, c.far, c.motion, self.options.events)
+
     @torch.no_grad()
     def _shifts(self) -> tuple[Tensor, float]:
         """Log of the ratio of shares in the batches to shares in the data: of the buckets (K,), of the log-odds."""
         data = np.flatnonzero(self.train_set.before > 0)
-        shown = self.train_set.typical(self.args.batch, self.args.seed)
+        shown = self.train_set.typical(self.options.batch, self.options.seed)
         shares = []
         for frames in (shown, data):
             reward, ended = self.train_set.labels(frames)
@@ -132,9 +101,9 @@ class HeadsStage:
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the reward's buckets and of the termination, with shifted log-odds."""
-        clip, index = self.train_set.batch(self.args.batch, self.args.seed, step, rank)
-        random = Randomness(self.args.seed, step, rank, 13, self.device)
-        drawn = random.chance() < self.args.drawn
+        clip, index = self.train_set.batch(self.options.batch, self.options.seed, step, rank)
+        random = Randomness(self.options.seed, step, rank, 13, self.device)
+        drawn = random.chance() < self.options.drawn
         features = self.features(clip, random if drawn else None)
         logits, ended = self.heads(features)
         reward, over = (x[:, 1:].to(self.device) for x in self.train_set.labels(index))
@@ -170,19 +139,17 @@ class HeadsStage:
         outputs = clean_pass(self.generator, clip, latents)
         return self.heads.features(outputs)[:, clip.old + 1 :]
 
-    @torch.no_grad()
     def after_step(self, step: int) -> None:
-        decay = min(0.995, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.ema.values()), list(self.heads.parameters()), 1 - decay)
+        self.mean.update(step)
 
     @torch.no_grad()
     def answers(self, drawn: bool) -> dict[str, np.ndarray]:
         """What the running mean says of held-out frames, beside the truth: arrays (T,)."""
         heads = Heads(self.heads.config, self.generator.config.dim).to(self.device)
-        heads.load_state_dict(self.ema)
+        heads.load_state_dict(self.mean.parts["heads"])
         found: dict[str, list[np.ndarray]] = {"reward": [], "probability": [], "real": [], "ended": [], "episode": []}
         random = Randomness(5, 0, 0, 0, self.device)
-        for index, ask, number in self.held_out.windows(self.args.validation_frames):
+        for index, ask, number in self.held_out.windows(self.options.validation_frames):
             logits, ended = heads(self.features(self.held_out.clip(index), random if drawn else None))
             asked = torch.from_numpy(ask[:, 1:])
             real, over = (x[:, 1:][asked] for x in self.held_out.labels(index))
@@ -206,34 +173,30 @@ class HeadsStage:
             left = {name: values[rest] for name, values in found.items()}
             report[kind] = scores_of(left, self.state["threshold"], self.held_out.usual)
         replace_file(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        self.last = report
         flat = {f"{kind}_{name}": value for kind in answers for name, value in report[kind].items()}
         return {name: value for name, value in flat.items() if value is not None}
 
-    def report(self) -> str:
-        """The last validation in a line."""
+    def report(self, step: int, scores: dict[str, float]) -> str:
+        def text(name: str) -> str:
+            return f"{scores[name]:.3g}" if name in scores else "-"
 
-        def text(value: float | None) -> str:
-            return "-" if value is None else f"{value:.3g}"
+        parts = [f"threshold {self.state['threshold']:.3g}"]
+        parts += [
+            f"{kind} frames: {scores[f'{kind}_ends']} ends of {scores[f'{kind}_frames']}, precision "
+            f"{text(f'{kind}_precision')}, recall {text(f'{kind}_recall')}, reward error {text(f'{kind}_reward_mae')} "
+            f"(at events {text(f'{kind}_event_mae')}, always the usual {text(f'{kind}_usual_mae')})"
+            for kind in ("real", "drawn")
+        ]
+        return f"{step} steps, {self.state['frames']} frames; held-out episodes, {'; '.join(parts)}"
 
-        parts = [f"threshold {self.last['threshold']:.3g}"]
-        for kind in ("real", "drawn"):
-            s = self.last[kind]
-            parts.append(
-                f"{kind} frames: {s['ends']} ends of {s['frames']}, precision {text(s['precision'])}, recall "
-                f"{text(s['recall'])}, reward error {text(s['reward_mae'])} (at events {text(s['event_mae'])}, "
-                f"always the usual {text(s['usual_mae'])})"
-            )
-        return "; ".join(parts)
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> Tensors:
         return {
             "model": dict(self.heads.named_parameters()),
-            "ema": self.ema,
+            "ema": self.mean.parts["heads"],
             "optimizer": pack_optimizers(self.optimizers),
         }
 
-    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+    def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)
 
     def export(self, step: int) -> None:
@@ -241,36 +204,31 @@ class HeadsStage:
         config = {name: value for name, value in self.base_config.items() if name not in ("files", "format")}
         notes = config.get("notes", {})
         stages = [stage for stage in notes.get("stages", []) if stage.get("stage") != self.name]
-        done = {"stage": self.name, "steps": step, "frames": self.state["frames"]}
-        config["notes"] = {**notes, "hardware": runtime.hardware(), "stages": [*stages, done]}
+        stages.append(done(self.name, step, self.state))
+        config["notes"] = {**notes, "hardware": runtime.hardware(), "stages": stages}
         config["heads"] = asdict(replace(self.heads.config, threshold=self.state["threshold"]))
-        checkpoint.save(self.args.run, config, {**self.base, "heads": self.ema})
+        checkpoint.save(self.options.run, config, {**self.base, "heads": self.mean.parts["heads"]})
 
 
-def heads_config(args: Args, generator: Generator, data: SignalSampler) -> HeadsConfig:
+def heads_config(options: HeadsOptions, generator: Generator, data: SignalSampler) -> HeadsConfig:
     """Shape of the heads for a generator and the rewards of the data. UserError where it makes no sense."""
     depth = generator.config.depth
     try:
-        layers = tuple(int(part) for part in args.layers.split(",")) if args.layers else (depth // 2, depth - 1)
+        layers = tuple(int(part) for part in options.layers.split(",")) if options.layers else (depth // 2, depth - 1)
     except ValueError:
-        raise UserError(f"--layers: expected numbers such as 2,5, not {args.layers!r}") from None
+        raise UserError(f"--layers: expected numbers such as 2,5, not {options.layers!r}") from None
     if not all(0 <= layer < depth for layer in layers):
-        raise UserError(f"--layers: the generator has layers 0 to {depth - 1}, not {args.layers}")
-    for name in ("events", "drawn"):
-        if not 0 <= getattr(args, name) <= 1:
-            raise UserError(f"--{name} must be from 0 to 1, not {getattr(args, name)}")
-    if args.old < 0 or args.validation_frames < 1:
-        raise UserError("--old must be 0 or more, --validation-frames 1 or more")
+        raise UserError(f"--layers: the generator has layers 0 to {depth - 1}, not {options.layers}")
     reward = data.signals.reward[torch.from_numpy(data.before > 0)]
     low, high = float(symlog(reward.min())), float(symlog(reward.max()))
     if low == high:
         if not bool(data.signals.terminated.any()):
             raise UserError(
-                f"{args.data} has nothing to learn: the reward is always {data.usual:g}, and no episode terminates"
+                f"{options.data} has nothing to learn: the reward is always {data.usual:g}, and no episode terminates"
             )
         low, high = low - 0.5, high + 0.5
     try:
-        return HeadsConfig(layers, args.hidden, args.buckets, low, high)
+        return HeadsConfig(layers, options.hidden, options.buckets, low, high)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -283,17 +241,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()[:12]
 
 
-def run(args: Args) -> None:
+def run(options: HeadsOptions) -> None:
     """Run one leg."""
-    config = load_world(args.world)
-    device, dtype = set_up(args)
-    with processes(device) as (rank, size):
-        stage = HeadsStage(args, config, device, dtype, size)
-        if rank == 0 and not (args.run / stage.name / checkpoint.CONFIG).exists():
-            args.run.mkdir(parents=True, exist_ok=True)
-            stage.export(0)  # so that a run that is continued finds in its own folder what it began with
-        step = train(stage, args, rank, size)
-        if rank == 0:
-            stage.validate(step, args.run)
-            stage.export(step)
-            print(f"{step} steps, {stage.state['frames']} frames; held-out episodes, {stage.report()}")
+    # The base is exported first, so that a run that is continued finds in its own folder what it began with.
+    run_leg(options, HeadsStage, begin=lambda stage: stage.export(0))

@@ -12,6 +12,7 @@ from engine.data.clips import ClipSampler, Latents
 from engine.model import odometry
 from engine.model.generator import Clip, Generator, GeneratorConfig
 from engine.model.sampler import denoising_step_list, sample
+from engine.train.prediction import TwoStreams
 from engine.train.randomness import Randomness
 from engine.train.rollouts import (
     carried,
@@ -24,7 +25,6 @@ from engine.train.rollouts import (
     stacked,
     stretch,
 )
-from engine.train.stages.generator import TwoStreams
 
 MOTION = ((1.0, 0.0, 0.0), (0.0, 0.0, 15.0))
 SHAPE: dict[str, Any] = {"dim": 64, "depth": 2, "heads": 2, "window": 8, "sink": 2, "clip": 8, "far": 20}

@@ -1,0 +1,47 @@
+"""The run's own folder as a checkpoint of the mean weights, so that what was trained can be played at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from engine import checkpoint, runtime
+from engine.config import WorldConfig
+from engine.train.material import Material
+from engine.train.options import LatentOptions
+
+Parts = Mapping[str, tuple[Any, Mapping[str, Tensor]]]
+"""For each part of a checkpoint, such as `generator`, its shape (a dataclass) and its weights."""
+
+
+class Exporter:
+    """Writes checkpoints of a world into the run's folder: the parts that a stage hands over, and the codec."""
+
+    def __init__(self, options: LatentOptions, config: WorldConfig, material: Material) -> None:
+        self.folder, self.passes, self.config, self.material = options.run, options.play_steps, config, material
+
+    def write(self, parts: Parts, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Write a checkpoint, float16; `stages` are all that its weights have gone through, the last one last."""
+        codec = self.material.codec
+        notes = {**self.material.notes, "hardware": runtime.hardware()}
+        described = {
+            "world": self.config.name,
+            "preset": self.material.preset.name,
+            "buttons": list(self.config.buttons),
+            "codec": asdict(codec.config),
+            **{name: asdict(shape) for name, (shape, _) in parts.items()},
+            "steps": self.passes,
+            "timestep_shift": 1.0,
+            "notes": {**notes, "stages": list(stages)},
+        }
+        weights = {"codec": codec.state_dict(), **{name: own for name, (_, own) in parts.items()}}
+        half = {name: {n: p.detach().half() for n, p in own.items()} for name, own in weights.items()}
+        checkpoint.save(self.folder, described, half)
+
+
+def done(stage: str, step: int, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's entry in a checkpoint's list of stages."""
+    return {"stage": stage, "steps": step, "frames": state["frames"]}

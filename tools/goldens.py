@@ -57,7 +57,7 @@ def first_difference(base: Result, head: Result | None) -> str:
     if head is None:
         return "HEAD does not get so far"
     if head.failed:
-        return f"HEAD fails: {head.failed}"
+        return f"fails: {head.failed}"
     for name in [*base.values, *head.values]:
         one, two = base.values.get(name), head.values.get(name)
         if one is None or two is None:

@@ -56,11 +56,11 @@ class Place:
 
 
 def python(*words: str | Path) -> str:
-    """Run the interpreter in this checkout; returns its stdout. RuntimeError where it fails, with its last line."""
+    """Run the interpreter in this checkout; returns its stdout. RuntimeError where it fails, with what it says last."""
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
     if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise RuntimeError(f"exit status {done.returncode}: {lines[-1] if lines else 'no message'}")
+        said = done.stderr.strip().splitlines()[-1:] or done.stdout.strip().splitlines()[-2:]
+        raise RuntimeError(f"exit status {done.returncode}: {'; '.join(said) or 'no message'}")
     return done.stdout
 
 
@@ -221,7 +221,8 @@ class Leg:
 
 
 SHIPPED = "checkpoints/doom-plain/nano"
-# With seed 4 the first four steps of joint have rollouts of depth 0, 1, 2, 1; contexts folded, as they are, and short.
+# With seed 4 the first steps of joint have, with rollouts, depths 0, 1, 2 and 1, without them folded history, a window
+# alone, and frames that the generator has drawn itself.
 ROLLOUTS = f"--init {SHIPPED} --block 1 --rollouts 0.5 --stretches 2 --seed 4"
 LEGS = (
     Leg("codec", "codec", "codec"),

@@ -27,7 +27,7 @@ def test_short_values_are_shown_and_missing_ones_named() -> None:
     )
     assert first_difference(base, Result({})) == "loss of row 0 is only in BASE"
     assert first_difference(base, Result(base.values | {"more": "1"})) == "more is only in HEAD"
-    assert first_difference(base, Result({}, "RuntimeError: no")) == "HEAD fails: RuntimeError: no"
+    assert first_difference(base, Result({}, "RuntimeError: no")) == "fails: RuntimeError: no"
     assert first_difference(base, None) == "HEAD does not get so far"
 
 

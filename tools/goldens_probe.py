@@ -241,7 +241,8 @@ LEGS = (
     Leg("generator of the lake", "generator", "lake", "--old 1", world="lake"),
     Leg("heads", "heads", "lake", world="lake"),
 )
-COMMON = "--batch 4 --warmup 1 --threads 1 --device cpu --dtype float32".split()
+COMMON = "--batch 4 --warmup 1 --threads 1 --device cpu".split()
+PRECISE = ("--dtype", "float32")  # what the codec is always trained in
 
 
 def trained(place: Place, leg: Leg, steps: int = 3) -> Values:
@@ -252,6 +253,7 @@ def trained(place: Place, leg: Leg, steps: int = 3) -> Values:
     runs = place.work / "runs"
     run = runs / leg.run
     options = [word.replace("RUNS", str(runs)) for word in leg.options.split()]
+    options += PRECISE if leg.stage != "codec" else ()
     where: tuple[str | Path, ...] = (world_of(place, leg.world), "--data", data, "--run", run)
     engine("train", leg.stage, *where, "--steps", str(steps), *COMMON, *options)
     rows = (run / f"{leg.stage}-losses.csv").read_text().splitlines()

@@ -1,12 +1,13 @@
 """Loci: an engine for generated worlds that remember.
 
-Importing this package is cheap: the public names below load their module, and so torch, on first use. Where Gymnasium
-is loaded already, as in ``gymnasium.make("engine:Loci/Doom-v0")``, the worlds are registered there.
+Importing this package is cheap: the public names below load their module, and so torch, on first use. The worlds
+are registered with Gymnasium, as ``Loci/Doom-v0`` and so on, once that is imported.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from engine.registration import register_with_gymnasium
 
 if TYPE_CHECKING:
     from engine.config import WorldConfig, list_worlds, load_world
@@ -54,5 +55,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if "gymnasium" in sys.modules:
-    import_module("engine.envs")
+register_with_gymnasium()

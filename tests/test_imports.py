@@ -37,6 +37,7 @@ def rule(parts: str = "", packages: str = "", lazily: str = "") -> Rule:
 TABLE = {
     # ground
     "errors": rule(),
+    "registration": rule(),
     "files": rule("errors"),
     "toml": rule("errors", "tomli"),
     "presets": rule("errors"),
@@ -71,7 +72,7 @@ EXCEPTIONS = {
     "engine.envs.sb3": rule(packages="stable_baselines3"),  # for those who have it, and for nobody else
 }
 DOORS = {  # which open everything, late
-    "engine": rule(),
+    "engine": rule("registration"),
     "engine.__main__": rule("cli"),
     "play": rule("play"),
 }

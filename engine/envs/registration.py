@@ -1,9 +1,7 @@
 """Gymnasium's registry: every file ``worlds/NAME.toml`` is ``Loci/Name-v0``, and its simulator ``Loci/NameSource-v0``.
 
-``gymnasium.make("engine:Loci/Name-v0")`` imports `engine` first, which registers the worlds where Gymnasium is loaded.
-Where a program has imported `engine` before Gymnasium, that import does nothing any more, and Gymnasium (1.0 and
-newer) knows no entry points of packages: there ``import engine.envs``, or ``"engine.envs:Loci/Name-v0"``, registers
-them. Nothing is read but the folder's list of names, and torch is not imported.
+``import engine``, before Gymnasium or after it, ``gymnasium.make("engine:Loci/Name-v0")`` and ``import engine.envs``
+all come here; see `engine.registration`. Nothing is read but the folder's list of names, and torch is not imported.
 """
 
 import re

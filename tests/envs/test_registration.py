@@ -45,6 +45,8 @@ def run(code: str) -> str:
         ("import gymnasium, engine", "engine:Loci/DoomPlain-v0"),
         ("import gymnasium.spaces, engine", "Loci/DoomPlain-v0"),
         ("import gymnasium", "engine.envs:Loci/DoomPlain-v0"),
+        ("import engine, gymnasium", "Loci/DoomPlain-v0"),
+        ("import engine, gymnasium", "engine:Loci/DoomPlain-v0"),
         ("import engine, gymnasium", "engine.envs:Loci/DoomPlain-v0"),
         ("import engine, gymnasium, engine.envs", "engine:Loci/DoomPlain-v0"),
         ("import engine.envs, gymnasium", "Loci/DoomPlain-v0"),
@@ -54,8 +56,9 @@ def test_gymnasium_finds_a_world_and_a_batch_of_it_whatever_is_imported_first(im
     assert run(imports + FAKES + MAKE.format(name)) == "doom-plain doom-plain 2 False"
 
 
-def test_importing_the_engine_leaves_python_s_importing_alone() -> None:
-    assert run("import sys\nbefore = [*sys.meta_path]\nimport engine\nprint(sys.meta_path == before)") == "True"
+def test_nothing_watches_python_s_importing_once_gymnasium_is_there() -> None:
+    code = "import sys\nbefore = [*sys.meta_path]\nimport engine, gymnasium\nprint(sys.meta_path == before)"
+    assert run(code) == "True"
 
 
 def test_names_follow_the_files() -> None:

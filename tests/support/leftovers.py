@@ -19,6 +19,8 @@ FOLDER = "LOCI_TESTS_FOLDER"  # the run's, with one folder for each of its proce
 PATIENCE = 5.0  # seconds that a process may take to end, on a busy machine
 ENDS_BY_ITSELF = "multiprocessing.resource_tracker"  # with the process that it belongs to
 KEPT = "PYTEST_DEBUG_TEMPROOT"  # where pytest keeps the folders of tests that failed
+HYPOTHESIS = "HYPOTHESIS_STORAGE_DIRECTORY"  # which would lie in the tree
+PREFIX = "loci-tests-"  # of the run's folder; the number of its first process follows
 CACHES = ("torchinductor_",)  # which libraries make for all processes of a user, and keep
 # Where a test might write.
 TREES = (
@@ -41,7 +43,9 @@ def begin(worker: str | None) -> None:
     """
     if worker is None:
         os.environ[KEPT] = tempfile.gettempdir()
-        os.environ[FOLDER] = tempfile.mkdtemp(prefix="loci-tests-")
+        clear_after_killed(Path(tempfile.gettempdir()))
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+        os.environ[HYPOTHESIS] = str(Path(os.environ[FOLDER]) / "hypothesis")
         os.environ[MARK] = f"{os.getpid()}/{os.getpid()}"
     else:
         os.environ[MARK] = f"{os.environ[MARK].split('/')[0]}/{os.getpid()}"
@@ -49,6 +53,14 @@ def begin(worker: str | None) -> None:
     folder.mkdir()
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # to be found anew
+
+
+def clear_after_killed(parent: Path) -> None:
+    """Remove the folders of runs that were killed, and could not do it themselves."""
+    for folder in parent.glob(f"{PREFIX}*-*"):
+        number = folder.name.removeprefix(PREFIX).split("-")[0]
+        if number.isdecimal() and Path("/proc/self").exists() and not Path("/proc", number).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder_for_the_run(name: str) -> Path:

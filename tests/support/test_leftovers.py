@@ -1,5 +1,6 @@
 """The check that a run of the tests leaves nothing behind, checked."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,3 +48,14 @@ def test_a_folder_in_the_tree_is_found_and_caches_are_none(tmp_path: Path) -> No
     (tmp_path / "engine" / "model" / ".new").mkdir()
     (tmp_path / "runs" / "first").mkdir(parents=True)
     assert leftovers.folders(tmp_path) - before == {tmp_path / "engine" / "model" / ".new", tmp_path / "runs"}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for where there is /proc")
+def test_the_folder_of_a_run_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine = {tmp_path / f"{leftovers.PREFIX}{os.getpid()}-x", tmp_path / f"{leftovers.PREFIX}abc-x", tmp_path / "other"}
+    for folder in (*mine, tmp_path / f"{leftovers.PREFIX}{ended.pid}-x"):
+        (folder / "main").mkdir(parents=True)
+    leftovers.clear_after_killed(tmp_path)
+    assert set(tmp_path.iterdir()) == mine

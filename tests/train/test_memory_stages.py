@@ -106,13 +106,23 @@ def test_two_processes_do_the_same_kind_of_step_and_count_all_frames(
 ) -> None:
     # Steps with and without folded history: ranks that disagreed would send gradients of unequal size.
     options = "--batch 2 --threads 1 --steps 4 --folded-share 0.5 --rollouts 0.5 --stretches 2 --block 3"
-    command: list[Any] = [sys.executable, *"-m torch.distributed.run --nproc-per-node 2 -m -- engine train".split()]
-    command += ["joint", WORLD, "--data", data, "--codec", trained["memory"], "--init", trained["memory"]]
-    command += ["--run", tmp_path, *options.split()]
+    command: list[Any] = [sys.executable, *"-m torch.distributed.run --nproc-per-node 2 --log-dir".split()]
+    command += [
+        tmp_path / "logs",
+        *"-m -- engine train joint".split(),
+        WORLD,
+        "--data",
+        data,
+        "--codec",
+        trained["memory"],
+        "--init",
+        trained["memory"],
+    ]
+    command += ["--run", tmp_path / "run", *options.split()]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "joint-losses.csv").read_text().splitlines()) == 4
-    frames = checkpoint.read_config(tmp_path)["notes"]["stages"][-1]["frames"]
+    assert len((tmp_path / "run" / "joint-losses.csv").read_text().splitlines()) == 4
+    frames = checkpoint.read_config(tmp_path / "run")["notes"]["stages"][-1]["frames"]
     assert frames > 4 * 26  # more than one process can make: both count
 
 

@@ -1,4 +1,7 @@
-"""Stages memory, joint and distill: each goes on from the last one's folder, in legs, and makes a world that plays."""
+"""Stages memory, joint and distill: each goes on from the last one's folder and makes a world that plays.
+
+What they have in common with all stages, such as going on with a run, is in `test_stage_contract`.
+"""
 
 import subprocess
 import sys
@@ -77,15 +80,6 @@ def test_a_stage_s_folder_is_a_world_that_plays_in_all_modes(trained: dict[str, 
     stats = world.stats()
     assert stats["frames"] == 41 and stats["hot"] + stats["cold"] + stats["gone"] == 41
     assert stats["gone"] <= 8  # what the window lost while it was the mode
-
-
-@pytest.mark.parametrize("stage", list(STAGES))
-def test_two_legs_give_the_losses_of_one(data: Path, trained: dict[str, Path], tmp_path: Path, stage: str) -> None:
-    before = trained[["generator", *STAGES][list(STAGES).index(stage)]]
-    for run, steps in (("whole", 3), ("legs", 1), ("legs", 3)):
-        STAGES[stage].run(args(stage, data, tmp_path / run, before, steps=steps, **OPTIONS.get(stage, {})))
-    one, two = ((tmp_path / run / f"{stage}-losses.csv").read_text() for run in ("whole", "legs"))
-    assert one == two and len(one.splitlines()) == 3
 
 
 def test_the_smallest_preset_goes_through_all_stages(data: Path, trained: dict[str, Path], tmp_path: Path) -> None:

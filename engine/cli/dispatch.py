@@ -117,6 +117,7 @@ COMMANDS = {
 # package: the extra of this project that installs it
 _EXTRAS = {
     "ale_py": "envs",
+    "crafter": "crafter",
     "h5py": "export",
     "lerobot": "lerobot",
     "matplotlib": "train",

@@ -5,7 +5,7 @@ deterministic from process to process, and draws noise over the picture at night
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -155,6 +155,13 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
     def render(self) -> np.ndarray | None:
         """Return the last frame, uint8 (height, width, 3), in render mode 'rgb_array'."""
         return self._frame.copy() if self.render_mode == "rgb_array" else None
+
+    def own_player(self, random: np.random.Generator) -> Callable[[np.ndarray, dict[str, Any]], np.ndarray]:
+        """A `Survivor` for the episode that has just begun: walks in rooms would miss most of this world."""
+        from engine.sources.crafter.survivor import Survivor
+
+        survivor = Survivor(self, random)
+        return lambda frame, info: survivor.act()
 
     @property
     def player(self) -> Any:

@@ -65,5 +65,5 @@ $(VENV)/.play: $(VENV)/.made $(NEEDS)
 
 $(VENV)/.test: $(VENV)/.made $(NEEDS)
 	@echo "installing what is missing (torch is large: this may take minutes)"
-	$(PIP) install --quiet -c constraints.txt -e '.[doom,train,export,rl,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[doom,crafter,train,export,rl,dev]'
 	@touch $@

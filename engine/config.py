@@ -13,6 +13,29 @@ from engine.toml import from_toml
 _BUTTON = re.compile(r"[A-Za-z0-9_]+")
 
 
+VIEWS = ("top", "first-person")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How a world lies in space, as its source's ``info["pose"]`` tells: the table ``[geometry]`` of its file.
+
+    view: `top`, seen from above, or `first-person`. step: how far a step goes, in the units of the pose. snap: whether
+    every step goes whole steps, as in a world of tiles.
+    """
+
+    view: str
+    step: float = 1.0
+    snap: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UserError where this is no geometry."""
+        if self.view not in VIEWS:
+            raise UserError(unknown("view", self.view, VIEWS))
+        if not 0.0 < self.step <= 1e6:
+            raise UserError(f"step must be above 0 and at most a million of the pose's units, not {self.step}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """One world, as ``worlds/NAME.toml`` describes it.
@@ -21,7 +44,7 @@ class WorldConfig:
     button; `source_options` are keyword arguments of the source. `frame_rate` is in frames a second of play.
     `odometry` says for a button how a step of it moves the player: forward and to the left, in any unit that makes
     a step about 1, and turned to the left in degrees; without it memory goes by looks alone. `field_of_view` is the
-    horizontal one, in degrees.
+    horizontal one, in degrees. `geometry` says that true poses are known, so that motion can be learned from them.
     """
 
     NOT_IN_FILE: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -38,6 +61,7 @@ class WorldConfig:
     keys: Mapping[str, str] = field(default_factory=dict)
     odometry: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     source_options: Mapping[str, Any] = field(default_factory=dict)
+    geometry: Geometry | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError where the fields do not make a world."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.model.generator import Generator
     from engine.model.heads import Heads
     from engine.model.memory import Memory
+    from engine.model.motion import Motion
     from engine.world import World
 
 
@@ -116,6 +117,23 @@ def _heads(
     return heads.float()
 
 
+def _motion(
+    folder: Path, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]], generator: Generator
+) -> Motion | None:
+    """Motion model of a checkpoint that has one."""
+    from engine.model.motion import Motion, MotionConfig
+
+    if "motion" not in config and "motion" not in config.get("files", {}):
+        return None
+    shape = _part(folder, config, "motion", MotionConfig)
+    need = generator.config
+    if (shape.tokens, shape.channels, shape.actions) != (need.tokens, need.channels, need.actions):
+        raise UserError(f"checkpoint {folder}: its motion model does not fit its generator: it has another shape")
+    motion = Motion(shape)
+    load_exactly(motion, tensors["motion"], f"checkpoint {folder}: motion")
+    return motion.float()
+
+
 def load_generator(folder: Path) -> Generator:
     """Generator of a checkpoint, float32."""
     return _generator(folder, *checkpoints.load(folder)).float()
@@ -161,6 +179,12 @@ def open_world(
     generator = _generator(folder, found, tensors)
     memory_model = _memory(folder, found, tensors, generator)
     heads = _heads(folder, found, tensors, generator)
+    motion = _motion(folder, found, tensors, generator)
+    if config.geometry is not None and motion is None:
+        raise UserError(
+            f"checkpoint {folder} has no motion, which the [geometry] of {config.name} needs; make one with: "
+            "python -m engine train motion"
+        )
     if found.get("buttons") != list(config.buttons):
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
@@ -179,6 +203,7 @@ def open_world(
             config.buttons,
             memory_model=memory_model.float() if memory_model is not None else None,
             heads=heads,
+            motion=motion,
             batch=batch,
             memory=("window" if memory_model is None else "mag") if memory == "auto" else memory,
             memory_budget=memory_budget,

@@ -9,7 +9,7 @@ class Preset:
     """One size of world: the picture, the generator's shape, and how much history it sees.
 
     height, width: of a frame, in pixels, multiples of `patch`. patch: side of a square patch in pixels; a patch is a
-    token. channels: numbers of a token's latent, C.
+    token. channels: numbers of a token's latent, C. deblock: channels of the codec's deblocking pass, 0 for none.
 
     dim: width of the generator, a multiple of `heads`. depth: its layers. heads: of its attention.
 
@@ -23,6 +23,7 @@ class Preset:
     width: int
     patch: int = 16
     channels: int
+    deblock: int = 24
 
     dim: int
     depth: int
@@ -56,6 +57,20 @@ class Preset:
         """Consecutive frames of a training clip: the window and the frame that is drawn."""
         return self.window + 1
 
+
+TILE = Preset(  # worlds of 9x9 tiles, a token each, whose edges are no seams
+    name="tile",
+    height=144,
+    width=144,
+    channels=48,
+    deblock=0,
+    dim=192,
+    depth=5,
+    heads=3,
+    window=4,
+    sink=1,
+    far=8,
+)
 
 PICO = Preset(  # for agents: fast, and remembers 4 frames
     name="pico",
@@ -104,5 +119,5 @@ BASE = Preset(
     window=8,
 )
 
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PICO, NANO, LITE, BASE)}
-"""Every preset by its name, the smallest first."""
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (TILE, PICO, NANO, LITE, BASE)}
+"""Every preset by its name; of those for views in perspective the smallest first."""

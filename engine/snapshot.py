@@ -58,6 +58,8 @@ class Owner(Protocol):
     dtype: torch.dtype
     frame: np.ndarray
 
+    @property
+    def posed(self) -> bool: ...
     def checked_action(self, action: np.ndarray) -> np.ndarray: ...
 
 
@@ -69,7 +71,7 @@ def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, T
     if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
         raise ValueError("world: a snapshot's seeds must be whole numbers from 0 to 2^63 - 1")
     named = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("cache.")}
-    history = history_from(world.generator, inner, named, world.device, world.dtype, world.memory_model)
+    history = history_from(world.generator, inner, named, world.device, world.dtype, world.memory_model, world.posed)
     frame = tensors.get("frame")
     if history.batch != world.batch or frame is None or frame.dtype != torch.uint8:
         raise ValueError(f"world: expected a snapshot of {world.batch} worlds with their frame")

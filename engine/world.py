@@ -22,6 +22,7 @@ from engine.model.codec import Codec
 from engine.model.generator import Generator
 from engine.model.heads import Heads
 from engine.model.memory import Memory
+from engine.model.motion import Motion
 from engine.model.sampler import MAX_STEPS, denoising_step_list, noise_for, sample
 from engine.snapshot import Snapshot, read_snapshot
 
@@ -32,7 +33,8 @@ class World:
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
     heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
-    probability that the episode ends with it; None without heads, and before the first commit.
+    probability that the episode ends with it; None without heads, and before the first commit. motion: tells what a
+    step will really be; without it poses are reckoned from the buttons, where the generator knows how.
     memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
     `denoising_step_list`.
     """
@@ -45,6 +47,7 @@ class World:
         *,
         memory_model: Memory | None = None,
         heads: Heads | None = None,
+        motion: Motion | None = None,
         batch: int = 1,
         memory: str = "window",
         memory_budget: int | None = None,
@@ -77,12 +80,29 @@ class World:
             if replace(own, window=need.window, sink=need.sink) != need:
                 raise ValueError("world: the memory model does not fit the generator: it has another shape")
             self.memory_model = memory_model.to(self.device, dtype).eval().requires_grad_(False)
+        if motion is not None and (motion.config.tokens, motion.config.channels, motion.config.actions) != (
+            generator.config.tokens,
+            generator.config.channels,
+            generator.config.actions,
+        ):
+            raise ValueError("world: the motion model does not fit the generator: it has another shape")
         if heads is not None and max(heads.config.layers) >= generator.config.depth:
             raise ValueError(f"world: the heads read layer {max(heads.config.layers)}, which the generator has not")
         self.heads = heads.to(self.device, torch.float32).eval().requires_grad_(False) if heads is not None else None
+        self.motion = motion.to(self.device, torch.float32).eval().requires_grad_(False) if motion else None
         self.reward: np.ndarray | None = None
         self.termination: np.ndarray | None = None
-        self.history = History(generator, batch, memory, self.device, dtype, memory_model, memory_budget, recall)
+        self.history = History(
+            generator,
+            batch,
+            memory,
+            self.device,
+            dtype,
+            memory_model,
+            budget=memory_budget,
+            recall=recall,
+            posed=motion is not None or bool(generator.config.motion),
+        )
         self.seeds = [0] * batch
         self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
         self.latents: Tensor | None = None  # (B, N, C) float32, of the frame that was rendered last
@@ -218,10 +238,20 @@ class World:
 
     def _next_pose(self, action: np.ndarray) -> np.ndarray:
         """Where the worlds (B, 3) will be after an action (B, A); the first frame is where they begin."""
-        motion, pose = self.generator.config.motion, self.history.pose
-        if not motion:
+        pose, keys = self.history.pose, self.generator.config.motion
+        if self.motion is not None:
+            acted = torch.from_numpy(action).to(self.device)
+            after = odometry.moved_by(pose, self.motion.step(self.history.latents, acted))
+        elif keys:
+            after = odometry.advance(pose, action, keys)
+        else:
             return pose
-        return np.where(self.history.count[:, None] > 0, odometry.advance(pose, action, motion), 0.0)
+        return np.where(self.history.count[:, None] > 0, after, 0.0)
+
+    @property
+    def posed(self) -> bool:
+        """Whether the worlds know where the player is."""
+        return self.history.posed
 
     def snapshot(self) -> Snapshot:
         """The present moment, independent of what follows."""
@@ -256,7 +286,7 @@ class World:
             "gone": frames - shown - kept,
             "mode": self.mode,
             "modes": self.modes,
-            "pose": tuple(float(v) for v in history.pose[0]) if self.generator.config.motion else None,
+            "pose": tuple(float(v) for v in history.pose[0]) if self.posed else None,
             "steps": self.steps,
         }
 

@@ -137,6 +137,7 @@ def test_every_world_of_the_project_can_be_read() -> None:
 def test_presets_are_named_as_they_are_keyed_and_count_their_tokens() -> None:
     assert {name: preset.name for name, preset in PRESETS.items()} == {name: name for name in PRESETS}
     assert {name: preset.tokens for name, preset in PRESETS.items()} == {
+        "tile": 81,
         "pico": 12,
         "nano": 12,
         "lite": 48,

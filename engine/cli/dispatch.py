@@ -43,6 +43,11 @@ COMMANDS = {
         "engine.train.stages.codec:run",
         "learn the frame <-> latent codec from collected frames",
     ),
+    "train motion": Command(
+        "engine.train.options:MotionOptions",
+        "engine.train.stages.motion:run",
+        "learn what a step will really be, walls included",
+    ),
     "train generator": Command(
         "engine.train.options:GeneratorOptions",
         "engine.train.stages.generator:run",
@@ -117,6 +122,7 @@ COMMANDS = {
 # package: the extra of this project that installs it
 _EXTRAS = {
     "ale_py": "envs",
+    "crafter": "crafter",
     "h5py": "export",
     "lerobot": "lerobot",
     "matplotlib": "train",

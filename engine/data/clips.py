@@ -134,20 +134,33 @@ def clip_of(data: Latents, pose: np.ndarray, index: np.ndarray, first: np.ndarra
     return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(pose[index]), old)
 
 
+def reckoned(data: Latents, motion: odometry.Motion) -> np.ndarray:
+    """Poses (T, 3) of all frames by dead reckoning from the buttons; all zero where nobody knows what they do."""
+    return odometry.integrate(data.actions.numpy(), data.start[:-1], motion) if motion else np.zeros((len(data), 3))
+
+
 class ClipSampler:
     """Draws training clips of `length` consecutive frames, with up to `old` earlier ones before them.
 
     An episode that is shorter is one clip: its first frame is repeated before it, as if the player had waited there.
-    motion: what each button does to the pose (see `engine.model.odometry`), empty for none. With it, half of the
-    clips begin where the player comes back to a view (history consistency: the recent frames are cut away, so that
-    only an old one can explain the first), and most old frames are those whose view is nearest to the clip's.
+    motion: what each button does to the pose (see `engine.model.odometry`), empty for none. poses: true ones (T, 3), in
+    place of those that keys reckon. With either, half of the clips begin where the player comes back to a view (history
+    consistency: the recent frames are cut away, so that only an old one can explain the first), and most old frames are
+    those whose view is nearest to the clip's.
     """
 
     RETURN, AWAY = 0.35, 16  # cost below which a view is the same one, and frames after which it is an old one
     ROWS = 256  # views compared at once with all before them
 
     def __init__(
-        self, data: Latents, length: int, old: int, far: int, motion: odometry.Motion = (), returns: float = 0.5
+        self,
+        data: Latents,
+        length: int,
+        old: int,
+        far: int,
+        motion: odometry.Motion = (),
+        returns: float = 0.5,
+        poses: np.ndarray | None = None,
     ) -> None:
         self.data, self.length, self.old, self.far = data, length, old, far
         self.share_of_returns = returns
@@ -161,9 +174,9 @@ class ClipSampler:
             raise UserError("no episode is two frames long; collect longer ones")
         self.anywhere = np.concatenate((self.firsts, short - length))  # the latter begin before their episode does
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
-        self.posed = bool(motion)
-        self.pose = odometry.integrate(data.actions.numpy(), begin, motion) if motion else np.zeros((len(data), 3))
-        self.returns = self._returns(begin, end) if motion and returns > 0 else np.zeros(0, np.int64)
+        self.posed = bool(motion) or poses is not None
+        self.pose = poses if poses is not None else reckoned(data, motion)
+        self.returns = self._returns(begin, end) if self.posed and returns > 0 else np.zeros(0, np.int64)
 
     def _returns(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Frames of `with_past` whose view was seen before, at least `AWAY` frames ago."""

@@ -32,7 +32,9 @@ ALGORITHMS = (
 
 
 def walks(env: gym.Env[Any, Any]) -> Player:
-    """The walks of `engine.data.walks`."""
+    """The walks of `engine.data.walks`, or the source's own player where it has one."""
+    if env.has_wrapper_attr("own_player"):
+        return env.get_wrapper_attr("own_player")
     buttons = env.get_wrapper_attr("buttons")
     route = env.get_wrapper_attr("route") if env.has_wrapper_attr("route") else None
 

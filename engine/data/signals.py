@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.data.clips import Latents, clip_of, read_shard, shard_paths
+from engine.data.clips import Latents, clip_of, read_shard, reckoned, shard_paths
 from engine.errors import UserError
 from engine.model import odometry
 from engine.model.generator import Clip
@@ -54,11 +54,19 @@ class SignalSampler:
     """Draws clips that end at an event, or anywhere: an event is a termination, or another reward than the usual one.
 
     data, signals: of one split. length: consecutive frames of a clip, fewer where episodes are shorter. old: the most
-    earlier frames that it may see; far, motion: as those of the generator.
+    earlier frames that it may see; far, motion: as those of the generator. poses: true ones (T, 3), if any are.
     """
 
     def __init__(
-        self, data: Latents, signals: Signals, length: int, old: int, far: int, motion: odometry.Motion, share: float
+        self,
+        data: Latents,
+        signals: Signals,
+        length: int,
+        old: int,
+        far: int,
+        motion: odometry.Motion,
+        share: float,
+        poses: np.ndarray | None = None,
     ) -> None:
         if len(signals.reward) != len(data):
             raise UserError("the data's rewards and frames are not equally many; collect again into another folder")
@@ -70,7 +78,7 @@ class SignalSampler:
         self.oldest = far - length  # the greatest age of an old frame, as the generator's training had it
         if self.length < 2:
             raise UserError("no episode is two frames long; collect longer ones")
-        self.pose = odometry.integrate(data.actions.numpy(), begin, motion) if motion else np.zeros((len(data), 3))
+        self.pose = poses if poses is not None else reckoned(data, motion)
         reward = signals.reward.numpy()
         values, counts = np.unique(reward[self.before > 0], return_counts=True)
         self.usual = float(values[counts.argmax()])

@@ -36,7 +36,8 @@ class History:
 
     generator: whose clean pass makes a frame's keys and values. mode: see `engine.history.modes`. memory: the memory
     model, where there is one; `mag` needs it. budget: tokens of hot memory, the memory model's own number by default.
-    recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons.
+    recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons. posed: whether frames' poses mean
+    something; by default where the generator knows how keys move the player.
 
     count (B,): frames since each world began. pose (B, 3), latents (B, N, C): of the last frame. look (B, D): what it
     looks like, by which memory is recalled where there are no poses.
@@ -54,12 +55,14 @@ class History:
         memory: Memory | None = None,
         budget: int | None = None,
         recall: str = "relevance",
+        posed: bool | None = None,
     ) -> None:
         c = generator.config
         self.generator, self.config, self.memory = generator, c, memory
         self.batch, self.device, self.dtype, self.recall = batch, device, dtype, recall
         shape = memory.config if memory is not None else None
         self.budget = budget if budget is not None or shape is None else shape.budget
+        self.posed = bool(c.motion) if posed is None else posed
         self.read_far = c.far - c.clip // 2  # the middle of the ages at which training saw old frames
         self.count = np.zeros(batch, np.int64)
         self.pose = np.zeros((batch, 3))
@@ -199,7 +202,7 @@ class History:
         store, hot = self.cold[b], self.buffers.hot
         if not len(store):
             return
-        moment = Moment(int(self.count[b]), self.pose[b] if self.config.motion else None, self.look[b])
+        moment = Moment(int(self.count[b]), self.pose[b] if self.posed else None, self.look[b])
         wanted = RECALLS[self.recall](store, hot.shape[1], moment)
         missing = [i for i in wanted if i not in hot[b]]
         free = [place for place in range(hot.shape[1]) if hot[b, place] not in wanted]

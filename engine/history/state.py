@@ -88,11 +88,12 @@ def history_from(
     device: torch.device,
     dtype: torch.dtype,
     memory: Memory | None = None,
+    posed: bool | None = None,
 ) -> History:
     """The history whose `state_of` this is. Raises ValueError where it is not one of this generator and memory.
 
     Nothing is allocated before the sizes are known to belong together. States of older versions have no `latents` (of
-    the last frame); they are zero then, and whoever needs them must know better.
+    the last frame); they are zero then, and whoever needs them must know better. posed: as for `History`.
     """
     config = generator.config
     mode = meta.get("mode")
@@ -119,7 +120,7 @@ def history_from(
     _need(not bool((time[:, filled:] >= 0).any()), "its frame numbers contradict each other")
     for name in {"pose", "latents"} & tensors.keys():
         _need(bool(torch.isfinite(tensors[name]).all()), f"{name} is not finite")
-    history = History(generator, batch, str(mode), device, dtype, memory, budget, str(recall))
+    history = History(generator, batch, str(mode), device, dtype, memory, budget, str(recall), posed)
     buffers = history.buffers
     if (slots, blocks) != (buffers.slots, buffers.places):
         buffers = Buffers(config, batch, slots, blocks, history.block_tokens, device, dtype)

@@ -24,14 +24,30 @@ WAVELENGTHS = (24.0, 8.0, 96.0)
 
 
 def advance(pose: np.ndarray, action: np.ndarray, motion: Motion) -> np.ndarray:
-    """Pose (..., 3) after one step with these buttons (..., A); contrary ones cancel. The step turns as it moves."""
-    moved = np.asarray(action, np.float64) @ np.asarray(motion, np.float64)
+    """Pose (..., 3) after one step with these buttons (..., A); contrary ones cancel."""
+    return moved_by(pose, np.asarray(action, np.float64) @ np.asarray(motion, np.float64))
+
+
+def moved_by(pose: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Pose (..., 3) after a step (..., 3): forward, left, turned left in degrees. The step turns as it moves."""
     turned = np.radians(moved[..., 2])
     middle = pose[..., 2] + turned / 2
     cos, sin = np.cos(middle), np.sin(middle)
     x = pose[..., 0] + moved[..., 0] * cos - moved[..., 1] * sin
     y = pose[..., 1] + moved[..., 0] * sin + moved[..., 1] * cos
     return np.stack((x, y, pose[..., 2] + turned), -1)
+
+
+def step_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The step (..., 3) that leads from one pose (..., 3) to another; `moved_by` the other way round.
+
+    Turned is from -180 to below 180 degrees.
+    """
+    turned = (np.degrees(after[..., 2] - before[..., 2]) + 180.0) % 360.0 - 180.0
+    middle = before[..., 2] + np.radians(turned) / 2
+    dx, dy = after[..., 0] - before[..., 0], after[..., 1] - before[..., 1]
+    cos, sin = np.cos(middle), np.sin(middle)
+    return np.stack((dx * cos + dy * sin, dy * cos - dx * sin, turned), -1)
 
 
 def integrate(actions: np.ndarray, start: Sequence[int] | np.ndarray, motion: Motion) -> np.ndarray:

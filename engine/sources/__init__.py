@@ -25,6 +25,10 @@ def make_source(config: WorldConfig, *, height: int | None = None, width: int | 
         from engine.sources.doom.source import DoomEnv
 
         return DoomEnv(config.buttons, *size, **config.source_options)
+    if config.source == "crafter":
+        from engine.sources.crafter.source import CrafterEnv
+
+        return CrafterEnv(config.buttons, *size, **config.source_options)
     from engine.sources.gymnasium import source
 
     return source.make(config.source, config.buttons, *size, config.source_options)

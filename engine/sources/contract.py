@@ -27,6 +27,8 @@ class Source(Protocol):
     A source may have more methods, which walks use where they are there:
         clear(points): points (n, 2) in the pose's units -> bool (n,): whether the player can stand there.
         route(rng): way points of a walk from here, as a list of (x, y).
+        own_player(rng): who plays in place of the usual walks, as `engine.data.policies.Act`, for an episode that has
+            just begun.
     """
 
     @property

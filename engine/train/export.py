@@ -33,13 +33,20 @@ class Exporter:
             "buttons": list(self.config.buttons),
             "codec": asdict(codec.config),
             **{name: asdict(shape) for name, (shape, _) in parts.items()},
+            **{name: shape for name, (shape, _) in self.material.carried.items()},
             "steps": self.passes,
             "timestep_shift": 1.0,
-            "notes": {**notes, "stages": list(stages)},
+            "notes": {**notes, "stages": [*self._carried(stages), *stages]},
         }
         weights = {"codec": codec.state_dict(), **{name: own for name, (_, own) in parts.items()}}
+        weights |= {name: own for name, (_, own) in self.material.carried.items()}
         half = {name: {n: p.detach().half() for n, p in own.items()} for name, own in weights.items()}
         checkpoint.save(self.folder, described, half)
+
+    def _carried(self, stages: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Stages that parts went through which are only handed on, where they are not among `stages` already."""
+        wanted = self.material.carried.keys() - {stage["stage"] for stage in stages}
+        return [stage for stage in self.material.notes.get("stages", []) if stage.get("stage") in wanted]
 
 
 def done(stage: str, step: int, state: Mapping[str, Any]) -> dict[str, Any]:

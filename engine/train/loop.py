@@ -128,7 +128,10 @@ def resume(stage: Stage, folder: Path) -> int:
 
 
 def train(stage: Stage, options: RunOptions, rank: int, size: int) -> int:
-    """Run one leg of `stage`; returns the number of steps done in all. Ctrl-C saves and then raises."""
+    """Run one leg of `stage`; returns the number of steps done in all. Ctrl-C saves and then raises.
+
+    A stage without optimizers has nothing to train, and is only saved.
+    """
     began = saved = time.monotonic()
     folder = options.run / stage.name
     step = resume(stage, folder)
@@ -148,7 +151,7 @@ def train(stage: Stage, options: RunOptions, rank: int, size: int) -> int:
             stage.export(step)
 
     try:
-        while (last is None or step < last) and not agreed(
+        while parameters and (last is None or step < last) and not agreed(
             interrupts.came or time.monotonic() - began > options.minutes * 60, size
         ):
             rate = learning_rate(step, options.lr, options.warmup, tuple(cooldown) if cooldown else None)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine import checkpoint
 from engine.config import WorldConfig
 from engine.data.clips import ClipSampler, check_data, load_latents
+from engine.data.poses import load_poses
 from engine.errors import UserError
 from engine.loading import load_codec, load_generator
 from engine.model.codec import Codec
@@ -19,18 +21,23 @@ from engine.model.generator import Clip, Generator, GeneratorConfig
 from engine.train.options import LatentOptions
 from engine.train.shapes import codec_config, generator_config, pick_preset
 
+CARRIED = ("motion",)
+
 
 class Material:
     """A world's data, seen through one codec.
 
     init: the checkpoint that the run begins with, if any; its codec must be this one.
 
+    carried: parts that no stage on latents trains, such as motion, of the checkpoint that the run begins with: a shape
+    and weights for each; every export hands them on.
+
     preset: the world's size. shape: of the generator. codec: on `device`. notes: those of the codec's checkpoint.
     Raises UserError where data, codec and preset do not go together.
     """
 
     def __init__(self, options: LatentOptions, config: WorldConfig, init: Path | None, device: torch.device) -> None:
-        self.data, self.world, self.device = options.data, config.name, device
+        self.data, self.world, self.geometry, self.device = options.data, config.name, config.geometry, device
         self.preset = pick_preset(config, options.preset)
         check_data(options.data, config, self.preset.height, self.preset.width)
         folder = _codec_folder(options, config, init)
@@ -42,13 +49,15 @@ class Material:
         if self.codec.config != (expected := codec_config(self.preset)):
             raise UserError(f"{folder}: its codec is {self.codec.config}; preset {self.preset.name} needs {expected}")
         self.codec.to(device)
+        self.carried = carried_parts(Path(init or folder))
         self.shape = generator_config(self.preset, config)
 
     def sampler(self, split: str, old: int, returns: float) -> ClipSampler:
         """What draws clips from a split, with up to `old` old frames, a share `returns` of them at a return."""
         latents = load_latents(self.data, split, self.codec.cpu(), self.tag)
         self.codec.to(self.device)
-        return ClipSampler(latents, self.shape.clip, old, self.shape.far, self.shape.motion, returns)
+        poses = load_poses(self.data, split, self.geometry) if self.geometry is not None else None
+        return ClipSampler(latents, self.shape.clip, old, self.shape.far, self.shape.motion, returns, poses)
 
     def moved(self, clip: Clip) -> Clip:
         """A clip on the device."""
@@ -72,6 +81,12 @@ def _codec_folder(options: LatentOptions, config: WorldConfig, init: Path | None
     if (options.run / checkpoint.CONFIG).exists():
         return options.run
     return init or config.checkpoint_path
+
+
+def carried_parts(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Parts of a checkpoint that stages on latents leave alone: for each its shape and weights."""
+    config, tensors = checkpoint.load(folder)
+    return {name: (config[name], tensors[name]) for name in CARRIED if name in tensors and name in config}
 
 
 def codec_tag(codec: Codec) -> str:

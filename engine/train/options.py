@@ -167,6 +167,26 @@ class CodecOptions(RunOptions):
 
 
 @dataclass
+class MotionOptions(RunOptions):
+    """Learn what a step will really be, walls included; needs [geometry] in the world's file."""
+
+    RANGES: ClassVar[Ranges] = {"features": (1, 1024), "hidden": (2, 65536), "unusual": (0, 1)}
+
+    init: Path | None = None
+    """Checkpoint to give motion to, whose codec is used: by default the run's own folder, else the world's."""
+    minutes: float = 2.0
+    """Length of this leg."""
+    batch: int = 256
+    """Steps in a batch, per process."""
+    features: int = 16
+    """Numbers that are kept of each token."""
+    hidden: int = 256
+    """Width of the network."""
+    unusual: float = 0.5
+    """Share of the batch of steps that went another way than the usual one of their buttons."""
+
+
+@dataclass
 class GeneratorOptions(TeacherForcingOptions, OldFramesOptions, LatentOptions):
     """Learn to draw the next frame."""
 
@@ -246,6 +266,7 @@ class HeadsOptions(RunOptions):
 
 STAGES: dict[str, type[RunOptions]] = {
     "codec": CodecOptions,
+    "motion": MotionOptions,
     "generator": GeneratorOptions,
     "memory": MemoryOptions,
     "joint": JointOptions,

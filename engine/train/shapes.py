@@ -20,7 +20,7 @@ def pick_preset(config: WorldConfig, name: str) -> Preset:
 
 def codec_config(preset: Preset) -> CodecConfig:
     """Shape of a preset's codec."""
-    return CodecConfig(preset.height, preset.width, preset.patch, preset.channels)
+    return CodecConfig(preset.height, preset.width, preset.patch, preset.channels, preset.deblock)
 
 
 def generator_config(preset: Preset, config: WorldConfig) -> GeneratorConfig:

@@ -15,12 +15,19 @@ from engine.sources.contract import Source
 from tests.support import fake_room, fake_scroll, fake_source, leftovers
 from tests.support.fake_stairs import stairs
 
-HEIGHT, WIDTH = 24, 32
+HEIGHT, WIDTH = 18, 27  # Crafter's are 9 tiles by 9
 
 
 def doom() -> WorldConfig:
     pytest.importorskip("vizdoom")
     return load_world("doom-plain")
+
+
+def crafter() -> WorldConfig:
+    pytest.importorskip("crafter")
+    from engine.sources.crafter.source import BUTTONS
+
+    return replace(fake_source.world(), source="crafter", buttons=BUTTONS, source_options={"area": 24})
 
 
 def with_poses(module: Any) -> WorldConfig:
@@ -35,6 +42,7 @@ def skipping() -> WorldConfig:
 
 WORLDS: dict[str, Callable[[], WorldConfig]] = {
     "Doom": doom,
+    "Crafter": crafter,
     "Gymnasium, discrete": fake_source.world,
     "Gymnasium, with ends": stairs,
     "Gymnasium, frames skipped": skipping,

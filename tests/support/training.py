@@ -1,7 +1,7 @@
 """Data and a world to train on in seconds: a picture that gets bluer, with rewards and ends; no simulator is needed."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import save
 
 from engine import checkpoint
+from engine.config import Geometry
 from engine.data.shards import checksums
 from engine.model.codec import Codec, CodecConfig
 from engine.model.generator import Generator, GeneratorConfig
@@ -33,7 +34,15 @@ def episode(rng: np.random.Generator) -> dict[str, np.ndarray]:
     moved = np.concatenate((np.zeros((1, 2), np.uint8), np.stack(actions)[:-1]))  # what led to each frame
     ended = np.zeros(len(frames), np.uint8)
     ended[-1] = place >= GOAL
-    return {"frames": np.stack(frames), "actions": moved, "reward": np.array(reward, np.float32), "terminated": ended}
+    poses = np.zeros((len(frames), 4), np.float32)
+    poses[:, 0] = [frame[0, 0, 2] for frame in frames]  # how blue it is, is where one stands
+    return {
+        "frames": np.stack(frames),
+        "actions": moved,
+        "poses": poses,
+        "reward": np.array(reward, np.float32),
+        "terminated": ended,
+    }
 
 
 def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = (), stripes: int = 0) -> Path:
@@ -47,7 +56,6 @@ def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = (), 
         tensors = {name: np.concatenate([e[name] for e in made]) for name in made[0] if name not in without}
         tensors["frames"][:, :, ::2, 0] += np.uint8(stripes)
         lengths = [len(e["frames"]) for e in made]
-        tensors["poses"] = np.zeros((sum(lengths), 4), np.float32)
         tensors["episode"] = np.repeat(np.arange(count, dtype=np.int32), lengths)
         (folder / split).mkdir(parents=True)
         (folder / split / "shard-00000.safetensors").write_bytes(save(tensors, metadata=checksums(tensors)))
@@ -55,10 +63,10 @@ def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = (), 
     return folder
 
 
-def write_world(folder: Path) -> Path:
+def write_world(folder: Path, geometry: Geometry | None = None) -> Path:
     """A world's file and beside it a checkpoint whose generator is random, but its codec sees blue."""
     folder.mkdir(exist_ok=True)
-    config = fake_source.world()
+    config = replace(fake_source.world(), geometry=geometry)
     path = folder / "square.toml"
     path.write_text(to_toml(config).replace("checkpoints/square", str(folder / "square")))
     torch.manual_seed(0)

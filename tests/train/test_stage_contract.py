@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine import checkpoint
-from engine.config import load_world
+from engine.config import Geometry, load_world
 from engine.errors import UserError
 from engine.loading import load_codec, open_world
 from engine.train.loop import Stage, run_leg, train
@@ -24,11 +24,13 @@ from engine.train.stages.generator import GeneratorStage
 from engine.train.stages.heads import HeadsStage
 from engine.train.stages.joint import JointStage
 from engine.train.stages.memory import MemoryStage
+from engine.train.stages.motion import MotionStage
 from tests.support import training
 
 pytestmark = pytest.mark.timeout(400)  # the stages' first runs count for the test that asks first
 CLASSES: dict[str, Callable[..., Any]] = {
     "codec": CodecStage,
+    "motion": MotionStage,
     "generator": GeneratorStage,
     "memory": MemoryStage,
     "joint": JointStage,
@@ -37,6 +39,7 @@ CLASSES: dict[str, Callable[..., Any]] = {
 }
 OWN: dict[str, dict[str, Any]] = {
     "codec": {"preset": "pico", "batch": 4},
+    "motion": {"hidden": 16, "features": 4, "batch": 16},
     "generator": {"preset": "pico"},
     "memory": {"preset": "pico"},
     "joint": {"preset": "pico", "rollouts": 0.5, "own_frames": 0.5, "stretches": 2},
@@ -45,6 +48,7 @@ OWN: dict[str, dict[str, Any]] = {
 }
 PICTURES = {
     "codec": "codec.png",
+    "motion": "motion.png",
     "generator": "next-frame.png",
     "memory": "unfolded.png",
     "joint": "joint.png",
@@ -68,16 +72,16 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data = training.write_data(root / "data", 12, stripes=40)
-        self.world = training.write_world(root / "world")
+        self.world = training.write_world(root / "world", Geometry(view="top", step=10.0, snap=True))
 
     def options(self, name: str, run: str | Path, **changes: Any) -> Any:
         given: dict[str, Any] = {"batch": 2, "threads": 1, "steps": 2, "dtype": "float32", **OWN[name]}
         before = list(CLASSES)[list(CLASSES).index(name) - 1]
-        if name == "codec":
+        if name in ("codec", "motion"):
             del given["dtype"]
-        elif name == "generator":
-            given["codec"] = self.root / "codec"
-        else:
+        if name == "generator":
+            given["codec"] = self.root / before
+        elif name != "codec":
             given["init"] = self.root / before
         return OPTIONS[name](self.data, self.root / run, world=str(self.world), **(given | changes))
 
@@ -95,7 +99,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All stages, two steps each, every one begun from the one before."""
     found = Runs(tmp_path_factory.mktemp("runs"))
     for name, make in CLASSES.items():
-        begin: Any = (lambda stage: stage.export(0)) if name == "heads" else None
+        begin: Any = (lambda stage: stage.export(0)) if name in ("motion", "heads") else None
         run_leg(found.options(name, name), make, begin)
     return found
 
@@ -199,7 +203,11 @@ def test_the_run_s_folder_is_a_checkpoint_that_loads(runs: Runs, name: str) -> N
         return
     before = list(CLASSES)[1 : list(CLASSES).index(name) + 1]
     assert [(done["stage"], done["steps"]) for done in config["notes"]["stages"]] == [(stage, 2) for stage in before]
+    if name == "motion":
+        assert config["motion"]["snap"] is True
+        return
     world = open_world(load_world(runs.world), checkpoint=folder, threads=1)
+    assert world.motion is not None  # handed on from stage to stage
     assert world.mode == ("window" if name == "generator" else "mag")
     assert (world.heads is not None) == (name == "heads")
 

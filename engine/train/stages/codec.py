@@ -28,7 +28,10 @@ FITTED, HELD_OUT = 20_000, 512
 
 
 class CodecStage:
-    """Adam on the deblocking pass; the linear part stays as the principal components gave it."""
+    """Adam on the deblocking pass; the linear part stays as the principal components gave it.
+
+    A preset without such a pass has nothing to train: it is done once the linear part is fitted.
+    """
 
     name = "codec"
 
@@ -53,10 +56,9 @@ class CodecStage:
             mean, covariance = patch_moments(train, self.model, np.random.default_rng(options.seed), FITTED)
             self.model.fit(covariance, mean)
         self.model.to(device)
-        assert self.model.deblock is not None
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(self.model.deblock.parameters(), lr=options.lr, weight_decay=0.0)
-        ]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if self.model.deblock is not None:
+            self.optimizers.append(torch.optim.AdamW(self.model.deblock.parameters(), lr=options.lr, weight_decay=0.0))
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of pixels in [-1, 1]."""

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from engine import checkpoint, runtime
 from engine.config import WorldConfig
 from engine.data.clips import check_data, load_latents
+from engine.data.poses import load_poses
 from engine.data.signals import SignalSampler, load_signals
 from engine.errors import UserError
 from engine.files import replace_file
@@ -51,7 +52,7 @@ class HeadsStage:
     name = "heads"
 
     def __init__(self, options: HeadsOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
-        self.options, self.device, self.processes = options, device, processes
+        self.options, self.geometry, self.device, self.processes = options, config.geometry, device, processes
         own = options.run / checkpoint.CONFIG
         folder = options.init or (options.run if own.exists() else config.checkpoint_path)
         self.base_config, self.base = checkpoint.load(folder)
@@ -83,7 +84,8 @@ class HeadsStage:
         data, c = self.options.data, self.generator.config
         latents = load_latents(data, split, self.codec, codec_tag(self.codec))
         signals = load_signals(data, split)
-        return SignalSampler(latents, signals, c.clip, self.options.old, c.far, c.motion, self.options.events)
+        poses = load_poses(data, split, self.geometry) if self.geometry is not None else None
+        return SignalSampler(latents, signals, c.clip, self.options.old, c.far, c.motion, self.options.events, poses)
 
     @torch.no_grad()
     def _shifts(self) -> tuple[Tensor, float]:

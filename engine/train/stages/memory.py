@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from engine import runtime
-from engine.config import WorldConfig
+from engine.config import Geometry, WorldConfig
 from engine.data.clips import read_shard, shard_paths
+from engine.data.poses import in_steps, seen_from
 from engine.errors import UserError
 from engine.measures import mean_psnr
 from engine.model import odometry
@@ -85,11 +86,11 @@ class MemoryStage:
     def validate(self, step: int, folder: Path) -> dict[str, float]:
         """PSNR of blocks drawn from their folds alone (4 passes), against real frames, beside the codec's ceiling."""
         codec = self.material.codec
-        real, actions = held_out_blocks(self.held_out, self.options.block, 64)
+        real, actions, told = held_out_blocks(self.held_out, self.options.block, 64)
         shape = real.shape[:2]
         real, actions = real.flatten(0, 1), actions.float().to(self.device)
         z = torch.cat([codec.encode(part.to(self.device)) for part in real.split(256)]).unflatten(0, shape)
-        pose = block_poses(actions, self.model.config.motion)
+        pose = block_poses(actions, self.model.config.motion, told, self.material.geometry)
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(3)).to(self.device)
 
         def predict(x: Tensor, _: int, level: float) -> Tensor:
@@ -127,32 +128,41 @@ class MemoryStage:
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 
 
-def held_out_blocks(shards: list[Path], length: int, most: int) -> tuple[Tensor, Tensor]:
-    """Blocks that lie in one episode: frames uint8 (M, T, H, W, 3), actions (M, T, A); `most` or fewer.
+def held_out_blocks(shards: list[Path], length: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Blocks that lie in one episode: frames uint8 (M, T, H, W, 3), actions (M, T, A), poses (M, T, 4).
 
-    UserError where no episode is long enough.
+    There are `most` or fewer. UserError where no episode is long enough.
     """
     frames: list[Tensor] = []
     actions: list[Tensor] = []
+    poses: list[Tensor] = []
     for path in shards:
-        shard = read_shard(path, ("frames", "actions", "episode"))
+        shard = read_shard(path, ("frames", "actions", "poses", "episode"))
         starts = torch.arange(0, len(shard["frames"]) - length + 1, max(length, len(shard["frames"]) // most))
         whole = shard["episode"][starts] == shard["episode"][starts + length - 1]
         index = starts[whole][:most, None] + torch.arange(length)
         frames.append(shard["frames"][index])
         actions.append(shard["actions"][index])
+        poses.append(shard["poses"][index])
         most -= len(index)
         if not most:
             break
     if not any(map(len, frames)):
         data = shards[0].parent.parent
         raise UserError(f"{data}: no held-out episode is {length} frames long; collect longer ones")
-    return torch.cat(frames), torch.cat(actions)
+    return torch.cat(frames), torch.cat(actions), torch.cat(poses)
 
 
-def block_poses(actions: Tensor, motion: odometry.Motion) -> Tensor:
-    """Poses float64 (M, T, 3) of blocks from their actions (M, T, A), the first frame at the origin."""
+def block_poses(actions: Tensor, motion: odometry.Motion, told: Tensor, geometry: Geometry | None) -> Tensor:
+    """Poses float64 (M, T, 3) of blocks, the first frame at the origin.
+
+    With a geometry they are the true ones, of poses (M, T, 4) as the source told them; else those that the keys of
+    actions (M, T, A) say.
+    """
     shape = actions.shape[:2]
+    if geometry is not None:
+        poses = in_steps(told.double().numpy(), geometry)
+        return torch.from_numpy(seen_from(poses[:, :1], poses))
     if not motion:
         return torch.zeros(*shape, 3, dtype=torch.float64)
     flat = actions.flatten(0, 1).cpu().numpy()

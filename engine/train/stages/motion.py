@@ -1,0 +1,200 @@
+"""``python -m engine train motion WORLD``: learn from true poses what a step will really be.
+
+The usual step of a button is most of what happens, and teaches nothing after the first minute: half of each batch are
+steps that went another way, because something was in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import checkpoint, runtime
+from engine.config import Geometry, WorldConfig
+from engine.data.clips import Latents, check_data, load_latents
+from engine.data.poses import load_steps
+from engine.errors import UserError
+from engine.loading import load_codec
+from engine.model.motion import TURN, Motion, MotionConfig, rounded, wrong
+from engine.pictures import save_grid
+from engine.train.export import done
+from engine.train.loop import run_leg
+from engine.train.material import codec_tag
+from engine.train.optimizers import pack_optimizers
+from engine.train.options import MotionOptions, chosen
+from engine.train.running_mean import RunningMean
+from engine.train.state import Tensors, copy_back, joined
+
+NOISE = 0.1
+"""Greatest deviation of the noise on half of the latents: in play they are drawn, and never quite real ones."""
+DECAY = 0.998
+"""Of the running mean."""
+SHOWN = 8
+"""Steps that the picture of a validation shows."""
+
+
+class Steps:
+    """Steps of a split that can be learnt from: those that do not begin an episode.
+
+    latents, actions, steps: of all frames of the split; step i led to frame i. learnable: frames with one before them.
+    unusual: those of them whose step is not the usual one of its buttons.
+    """
+
+    def __init__(self, data: Path, split: str, latents: Latents, geometry: Geometry) -> None:
+        self.latents, self.steps = latents, load_steps(data, split, geometry)
+        if len(self.steps) != len(latents):
+            raise UserError(f"{data}: its poses and frames are not equally many; collect again into another folder")
+        later = np.ones(len(latents), bool)
+        later[latents.start[:-1]] = False
+        self.learnable = np.flatnonzero(later)
+        if not len(self.learnable):
+            raise UserError(f"{data}: no {split} episode is two frames long; collect longer ones")
+        self.usual = self._usual()
+        self.unusual = self.learnable[wrong(self.usual, self.steps, geometry.snap)[self.learnable]]
+
+    def _usual(self) -> np.ndarray:
+        """The median step of the same buttons, for each frame (T, 3): what keys alone would say at best."""
+        _, kind = np.unique(self.latents.actions.numpy(), axis=0, return_inverse=True)
+        found = np.zeros_like(self.steps)
+        for number in range(kind.max() + 1):
+            same = self.learnable[kind.ravel()[self.learnable] == number]
+            if len(same):
+                found[kind.ravel() == number] = np.median(self.steps[same], 0)
+        return found
+
+    def of(self, frames: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (n, N, C) before, actions (n, A) and steps (n, 3), in units of the network's output."""
+        at = torch.from_numpy(frames)
+        target = torch.from_numpy(self.steps[frames] / (1.0, 1.0, TURN)).float()
+        parts = self.latents.latents[at - 1].float(), self.latents.actions[at].float(), target
+        before, action, step = (part.to(device) for part in parts)
+        return before, action, step
+
+
+class MotionStage:
+    """AdamW on the motion model of a checkpoint, which keeps all that it has."""
+
+    name = "motion"
+
+    def __init__(self, options: MotionOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
+        if config.geometry is None:
+            raise UserError(
+                f"{config.name} has no [geometry]: say view and step of its poses, and its motion is learnt"
+            )
+        self.options, self.device, self.processes = options, device, processes
+        own = options.run / checkpoint.CONFIG
+        folder = options.init or (options.run if own.exists() else config.checkpoint_path)
+        self.base_config, self.base = checkpoint.load(folder)
+        if self.base_config.get("buttons") != list(config.buttons):
+            raise UserError(f"--init {folder} was trained for buttons {self.base_config.get('buttons')}")
+        self.codec, _ = load_codec(folder)
+        c, tag = self.codec.config, codec_tag(self.codec)
+        check_data(options.data, config, c.height, c.width)
+        self.train_set, self.held_out = (
+            Steps(options.data, split, load_latents(options.data, split, self.codec, tag), config.geometry)
+            for split in ("train", "validation")
+        )
+        torch.manual_seed(options.seed)
+        shape = MotionConfig(
+            c.tokens, c.channels, len(config.buttons), options.features, options.hidden, config.geometry.snap
+        )
+        self.model = Motion(shape).to(device)
+        self.trained = {"motion": dict(self.model.named_parameters())}
+        self.mean = RunningMean(self.trained, DECAY)
+        self.optimizers = [torch.optim.AdamW(self.model.parameters(), lr=options.lr, weight_decay=0.01)]
+        self.state: dict[str, Any] = {
+            "settings": {
+                "world": config.name,
+                "codec": tag,
+                "geometry": asdict(config.geometry),
+                **chosen(options, "seed", "batch", "features", "hidden", "unusual"),
+            },
+            "frames": 0,
+        }
+
+    def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
+        """Squared error of the step, a turn of 15 degrees counting as much as a step."""
+        options, data = self.options, self.train_set
+        rng = np.random.default_rng([options.seed, step, rank, 31])
+        frames = rng.choice(data.learnable, options.batch)
+        if len(data.unusual):
+            frames = np.where(
+                rng.random(options.batch) < options.unusual, rng.choice(data.unusual, options.batch), frames
+            )
+        latents, action, target = data.of(frames, self.device)
+        random = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        level = NOISE * torch.rand(len(latents), 1, 1, generator=random)
+        level = level * (torch.rand(len(latents), 1, 1, generator=random) < 0.5)
+        latents = latents + (torch.randn(latents.shape, generator=random) * level).to(self.device)
+        error = (self.model(latents, action) - target).square().mean()
+        self.state["frames"] += len(frames) * self.processes
+        return error, {"error": float(error.detach())}
+
+    def after_step(self, step: int) -> None:
+        self.mean.update(step)
+
+    @torch.no_grad()
+    def validate(self, step: int, folder: Path) -> dict[str, float]:
+        """The share of held-out steps that come out wrong, of all and of the unusual ones, beside that of the keys."""
+        data, snap = self.held_out, self.model.config.snap
+        model = Motion(self.model.config).to(self.device)
+        model.load_state_dict(self.mean.parts["motion"])
+        said = np.zeros((len(data.learnable), 3))
+        for at in range(0, len(said), 1024):
+            latents, action, _ = data.of(data.learnable[at : at + 1024], self.device)
+            said[at : at + 1024] = rounded(model(latents, action).cpu().double().numpy(), snap)
+        mistaken = wrong(said, data.steps[data.learnable], snap)
+        unusual = np.isin(data.learnable, data.unusual)
+        shown = np.concatenate((data.learnable[mistaken], data.unusual, data.learnable))[:SHOWN]
+        self._show(folder, shown)
+        return {
+            "wrong": float(mistaken.mean()),
+            "wrong_unusual": float(mistaken[unusual].mean()) if unusual.any() else 0.0,
+            "keys_wrong": float(unusual.mean()),
+            "steps": float(len(said)),
+        }
+
+    def _show(self, folder: Path, frames: np.ndarray) -> None:
+        """A picture of steps, before and after: those that came out wrong first, then unusual ones."""
+        rows = [self.codec.decode(self.held_out.latents.latents[frames - before].float()) for before in (1, 0)]
+        save_grid(folder / "motion.png", [list(row) for row in rows], ["before", "after"])
+
+    def report(self, step: int, scores: dict[str, float]) -> str:
+        return (
+            f"{step} steps; of {scores['steps']:.0f} held-out steps {scores['wrong']:.3%} come out wrong, of those "
+            f"that went another way than usual {scores['wrong_unusual']:.2%}; by keys alone {scores['keys_wrong']:.2%}"
+        )
+
+    def tensors(self) -> Tensors:
+        return {
+            "model": joined(self.trained),
+            "ema": joined(self.mean.parts),
+            "optimizer": pack_optimizers(self.optimizers),
+        }
+
+    def restore(self, tensors: Tensors) -> None:
+        copy_back(self.tensors(), tensors, self.optimizers, self.name)
+
+    def export(self, step: int) -> None:
+        """The run's folder becomes the checkpoint that it began with, and motion."""
+        config = {name: value for name, value in self.base_config.items() if name not in ("files", "format")}
+        notes = config.get("notes", {})
+        stages = [stage for stage in notes.get("stages", []) if stage.get("stage") != self.name]
+        config["notes"] = {
+            **notes,
+            "hardware": runtime.hardware(),
+            "stages": [*stages, done(self.name, step, self.state)],
+        }
+        config["motion"] = asdict(self.model.config)
+        half = {name: p.detach().half() for name, p in self.mean.parts["motion"].items()}
+        checkpoint.save(self.options.run, config, {**self.base, "motion": half})
+
+
+def run(options: MotionOptions) -> None:
+    """Run one leg."""
+    run_leg(options, MotionStage, lambda stage: stage.export(0))  # what a run that is continued begins with

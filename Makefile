@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # A stamp says that an environment was made from these files; it is redone when they change.
 NEEDS := pyproject.toml constraints.txt
 
-# A worker a core; each keeps to its share of the files, and takes from the others when it has nothing left to do.
+# A worker a core; each has its share of the tests, and takes some of another's when it has nothing left to do.
 PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: help play test lint format clean

@@ -119,5 +119,5 @@ BASE = Preset(
     window=8,
 )
 
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (TILE, PICO, NANO, LITE, BASE)}
-"""Every preset by its name; of those for views in perspective the smallest first."""
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PICO, NANO, LITE, BASE, TILE)}
+"""Every preset by its name; those for views in perspective first, the smallest of them first."""

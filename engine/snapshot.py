@@ -67,7 +67,7 @@ def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, T
     """The snapshot of a world whose `Snapshot.state` this is. Raises ValueError where it is not one of such a world."""
     seeds, inner = meta.get("seeds"), meta.get("cache")
     if not isinstance(seeds, list) or len(seeds) != world.batch or not isinstance(inner, Mapping):
-        raise ValueError(f"world: a snapshot needs {world.batch} seeds and a cache")
+        raise ValueError(f"world: a snapshot needs {world.batch} seeds and a history")
     if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
         raise ValueError("world: a snapshot's seeds must be whole numbers from 0 to 2^63 - 1")
     named = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("cache.")}
@@ -77,9 +77,10 @@ def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, T
         raise ValueError(f"world: expected a snapshot of {world.batch} worlds with their frame")
     if tuple(frame.shape) != world.frame.shape:
         raise ValueError(f"world: expected a snapshot's frame {world.frame.shape}, got {tuple(frame.shape)}")
-    if "latents" not in named:  # of an older version: what the last picture says is the best that is known
+    drawn = _read_drawn(world, tensors)
+    if "latents" not in named and drawn is None:  # of an older version: the last committed frame is the one shown
         history.latents = world.codec.encode(frame.to(world.device))
-    return Snapshot(history, tuple(seeds), frame.numpy().copy(), _read_drawn(world, tensors))
+    return Snapshot(history, tuple(seeds), frame.numpy().copy(), drawn)
 
 
 def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:

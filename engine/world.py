@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.history.history import Frame, History
-from engine.history.modes import MODES
+from engine.history.names import MODES
 from engine.model import odometry
 from engine.model.codec import Codec
 from engine.model.generator import Generator
@@ -273,27 +273,17 @@ class World:
 
     def stats(self) -> dict[str, Any]:
         """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""
-        history, block = self.history, self._block
-        frames, shown = int(history.count[0]), int(history.buffers.used[0])
-        hot, kept = block * int((history.buffers.hot[0] >= 0).sum()), block * len(history.cold[0])
+        history = self.history
         return {
-            "memory_bytes": history.buffers.bytes,
+            "memory_bytes": history.bytes,
             "cold_bytes": history.cold_bytes,
-            "tokens": history.buffers.tokens_in_view,
-            "frames": frames,
-            "hot": shown + hot,
-            "cold": kept - hot,
-            "gone": frames - shown - kept,
+            "tokens": history.tokens_in_view,
+            **history.counts(0),
             "mode": self.mode,
             "modes": self.modes,
             "pose": tuple(float(v) for v in history.pose[0]) if self.posed else None,
             "steps": self.steps,
         }
-
-    @property
-    def _block(self) -> int:
-        """Frames of a folded block, 0 without a memory model."""
-        return self.memory_model.config.block if self.memory_model is not None else 0
 
     def warm_up(self) -> float:
         """Draw until the window has gone round once, then forget it; returns seconds. The world must be reset after."""
@@ -301,7 +291,8 @@ class World:
         blank = np.full((self.batch, 1, self.height, self.width, 3), 128, np.uint8)
         nothing = np.zeros((self.batch, len(self.buttons)), np.uint8)
         self.reset(0, blank)
-        for _ in range(self.generator.config.sink + self.generator.config.window + 2 + 3 * self._block):
+        block = self.memory_model.config.block if self.memory_model is not None else 0
+        for _ in range(self.generator.config.sink + self.generator.config.window + 2 + 3 * block):
             self.step(nothing)
         self.history.clear()
         return time.perf_counter() - began

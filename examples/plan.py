@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from engine.envs.registration import env_name
 from engine.envs.vector import LociVectorEnv
 from engine.errors import UserError
+from engine.pictures import read_image, save_grid
 
 HIDDEN = (["turn_left"] * 4) + (["forward"] * 4)
 """The way to the goal, which the planner is not told."""
@@ -116,8 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rng = np.random.default_rng(options.seed)
     start = env.reset(seed=[options.seed] * options.ways)[0][0]  # the same world in every place of the batch
     if options.goal:
-        from engine.pictures import read_image
-
         goal = read_image(options.goal, *start.shape[:2])
     else:
         here = env.snapshot()
@@ -127,9 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     frame, found = search(env, start, goal, rng, options)
     print("reached" if found[-1] <= NEAR else f"not reached; the nearest was {min(found):.1f}")
     if options.out:
-        from PIL import Image
-
-        Image.fromarray(np.concatenate((start, frame, goal), 1)).save(options.out)
+        save_grid(Path(options.out), [[start, frame, goal]], heads=["start", "reached", "goal"])
     env.close()
     return 0 if found[-1] <= NEAR else 1
 

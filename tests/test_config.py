@@ -80,7 +80,7 @@ def test_tables_and_starts_may_be_left_out(write) -> None:
         ("frame_rate = 12", "frame_rate = 0", ": frame_rate must be above 0 and at most 240"),
         ("frame_rate = 12", "frame_rate = 240.5", ": frame_rate must be above 0 and at most 240"),
         ("frame_rate = 12", "frame_rate = nan", ": frame_rate must be above 0 and at most 240"),
-        ('"nano"', '"nanno"', ": unknown preset 'nanno'; known: pico, nano, lite, base; nearest: 'nano'"),
+        ('"nano"', '"nanno"', ": unknown preset 'nanno'; known: pico, nano, lite, base, tile; nearest: 'nano'"),
         ('source = "doom"', 'source = ""', ": source must not be empty"),
         ('["forward", "back", "turn_left"]', "[]", ": buttons must name at least one button"),
         ('["forward", "back", "turn_left"]', '"forward"', ": buttons: expected a list, each entry a text"),

@@ -203,7 +203,7 @@ def test_a_snapshot_that_does_not_fit_is_named() -> None:
         (meta, {**tensors, "drawn.latents": torch.zeros(2), "drawn.action": torch.zeros(1, 3)}),
     ]
     for some_meta, some_tensors in wrong:
-        with pytest.raises(ValueError, match="world|cache"):
+        with pytest.raises(ValueError, match="world|history"):
             world.snapshot_from(some_meta, some_tensors)
 
 

@@ -284,14 +284,14 @@ def train(place: Place) -> Cases:
 
 # Sessions: what play records and replay draws again.
 
-WALK = "doom-plain --headless --frames 40 --memory mag --seed 3 --device cpu --threads 1".split()
+WALK = "doom-plain --headless --frames 140 --memory mag --seed 3 --device cpu --threads 1".split()
 KEYS = "w-10, left-8, w+left-8, s-10, right-4"
 VERIFIED = {"replay --verify": "exit status 0"}
 OTHERS = "replay of HEAD's recording by BASE"
 
 
 def recorded(folder: Path) -> Path:
-    """A session of 40 frames."""
+    """A session of 140 frames, with a keyframe among them."""
     python("play.py", *WALK, "--keys", KEYS, "--record", folder)
     return folder
 

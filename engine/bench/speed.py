@@ -21,7 +21,7 @@ from engine.bench.work import cold_bytes, copy_rate, frame_bytes, frame_flops, h
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.history.filling import fill
-from engine.history.modes import MODES
+from engine.history.names import MODES
 from engine.loading import fitted
 from engine.world import World
 

@@ -19,7 +19,7 @@ def frame_flops(world: World) -> int:
     such as a norm, is not counted.
     """
     c, k = world.generator.config, world.codec.config
-    d, n, seen = c.dim, c.tokens, world.history.buffers.tokens_in_view
+    d, n, seen = c.dim, c.tokens, world.history.tokens_in_view
     attention = 2 * n * (seen + n) * d
     tokens = n * (2 * c.channels * d + c.depth * (4 + 2 * c.mlp) * d * d) + c.depth * attention
     waves = world.generator.level.enter.in_features
@@ -35,7 +35,7 @@ def frame_flops(world: World) -> int:
 
 def history_bytes(world: World) -> int:
     """Bytes that a frame of one world takes in what attention reads."""
-    return world.history.buffers.bytes_of_a_frame
+    return world.history.bytes_of_a_frame
 
 
 def cold_bytes(world: World) -> float:
@@ -50,7 +50,7 @@ def cold_bytes(world: World) -> float:
 def frame_bytes(world: World) -> int:
     """Bytes that one frame must read: weights and the history in view in every pass, commit included."""
     weights = sum(p.numel() * p.element_size() for p in world.generator.parameters())
-    history = world.history.buffers.tokens_in_view / world.generator.config.tokens * history_bytes(world) * world.batch
+    history = world.history.tokens_in_view / world.generator.config.tokens * history_bytes(world) * world.batch
     return round((world.steps + 1) * (weights + history))
 
 

@@ -109,7 +109,7 @@ class SessionLog:
         if mark is not None and mark.recorder is self._now and mark.frame == self._now.frame:
             self._switches.extend(mark.switches)  # back at where it was: the session goes on
         elif mark is not None:
-            self._back = (mark, snapshot)  # whose cache has been switched already
+            self._back = (mark, snapshot)  # whose history has been switched already
 
     def finish(self, timeout: float | None = 8.0) -> None:
         """End all recordings and wait until they are written; videos that take longer are left out."""

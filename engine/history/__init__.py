@@ -1,1 +1,1 @@
-"""What a world remembers: the key/value cache and its modes, folding, cold storage."""
+"""What a world remembers: keys and values of frames, a policy a mode, folding, cold storage, recall."""

@@ -23,14 +23,13 @@ FEW = 16
 class Buffers:
     """Keys and values (layers, B, heads, tokens, head_dim) of B worlds.
 
-    In order of tokens: hot places of a folded block each, slots of a frame each, and the tail, which the frame that is
-    being drawn writes itself to. Slots are filled from the front and hot places from the back, so that with equally
+    In order of tokens: hot slots of a folded block each, slots of a frame each, and the tail, which the frame that is
+    being drawn writes itself to. Slots are filled from the front and hot slots from the back, so that with equally
     long histories attention rarely needs a mask. Which frame goes where is decided elsewhere (`engine.history.modes`).
 
-    slots, places: how many there are. block_tokens: tokens of a folded block, R.
+    slots, hot_slots: how many there are. block_tokens: tokens of a folded block, R.
 
-    time (B, slots): the number of the frame in a slot, -1 for none. hot (B, places): the number of the block in a hot
-    place, -1 for none.
+    time (B, slots): the number of the frame in a slot, -1 for none. hot (B, hot_slots): that of the block there.
     """
 
     TENSORS = ("keys", "values", "unrotated")
@@ -40,7 +39,7 @@ class Buffers:
         config: GeneratorConfig,
         batch: int,
         slots: int,
-        places: int,
+        hot_slots: int,
         block_tokens: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -48,8 +47,8 @@ class Buffers:
         self.config, self.batch, self.block_tokens = config, batch, block_tokens
         self.device, self.dtype = device, dtype
         self.time = np.full((batch, slots), -1, np.int64)
-        self.hot = np.full((batch, places), -1, np.int64)
-        self.front = places * block_tokens  # tokens before the first slot
+        self.hot = np.full((batch, hot_slots), -1, np.int64)
+        self.front = hot_slots * block_tokens  # tokens before the first slot
         shape = (config.depth, batch, config.heads, self.front + (slots + 1) * config.tokens, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
@@ -63,7 +62,7 @@ class Buffers:
         return self.time.shape[1]
 
     @property
-    def places(self) -> int:
+    def hot_slots(self) -> int:
         return self.hot.shape[1]
 
     @property
@@ -131,8 +130,8 @@ class Buffers:
                 self.unrotated[layer].transpose(1, 2)[rows, where] = k[..., :split]
         self.time[worlds, slots] = time
 
-    def heat(self, world: int, place: int, block: int, keys: Tensor, values: Tensor, age: int) -> None:
-        """Put block number `block`, keys and values (layers, heads, R, head_dim), into a hot place of a world.
+    def heat(self, world: int, slot: int, block: int, keys: Tensor, values: Tensor, age: int) -> None:
+        """Put block number `block`, keys and values (layers, heads, R, head_dim), into a hot slot of a world.
 
         age: in frames, at which its keys are read from now on.
         """
@@ -140,24 +139,24 @@ class Buffers:
         split = self.unrotated.shape[-1]
         position = torch.full((len(keys), keys.shape[2]), -age, device=self.device)
         keys[..., :split] = rotate_time_part(keys[..., :split], position)
-        at = slice(self.front - (place + 1) * self.block_tokens, self.front - place * self.block_tokens)
+        at = slice(self.front - (slot + 1) * self.block_tokens, self.front - slot * self.block_tokens)
         self.keys[:, world, :, at], self.values[:, world, :, at] = keys, values
-        self.hot[world, place] = block
+        self.hot[world, slot] = block
 
     def free(self, world: int, frames: Sequence[int]) -> None:
         """Empty the slots of these frames of a world."""
         self.time[world, np.isin(self.time[world], frames)] = -1
 
     def empty(self, world: int) -> None:
-        """Empty all slots and hot places of a world."""
+        """Empty all slots and hot slots of a world."""
         self.time[world], self.hot[world] = -1, -1
 
-    def resized(self, slots: int, places: int, kept: Sequence[np.ndarray]) -> Buffers:
+    def resized(self, slots: int, hot_slots: int, kept: Sequence[np.ndarray]) -> Buffers:
         """New buffers of another size, in whose first slots are those slots of each world that `kept` (B of them) says.
 
-        Hot places are empty.
+        Hot slots are empty.
         """
-        other = Buffers(self.config, self.batch, slots, places, self.block_tokens, self.device, self.dtype)
+        other = Buffers(self.config, self.batch, slots, hot_slots, self.block_tokens, self.device, self.dtype)
         tokens = np.arange(self.config.tokens)
         for b, order in enumerate(kept):
             source = torch.from_numpy((order[:, None] * self.config.tokens + tokens).reshape(-1)).to(self.device)
@@ -171,7 +170,7 @@ class Buffers:
     def grown(self, slots: int) -> Buffers:
         """The same with so many more slots."""
         other = Buffers(
-            self.config, self.batch, self.slots + slots, self.places, self.block_tokens, self.device, self.dtype
+            self.config, self.batch, self.slots + slots, self.hot_slots, self.block_tokens, self.device, self.dtype
         )
         kept = self.front + self.slots * self.config.tokens
         other.keys[..., :kept, :] = self.keys[..., :kept, :]
@@ -193,7 +192,7 @@ class Buffers:
         blocks = int(warm[-1]) + 1 if len(warm) else 0
         if self.batch > 1 and not grows:
             # Always the whole of it: how a sum is rounded depends on its length, and so would on the neighbours' age.
-            last, blocks = self.slots, self.places
+            last, blocks = self.slots, self.hot_slots
         self._begin, self._end = self.front - blocks * self.block_tokens, self.front + last * n
         self._hide_empty(last, blocks)
         if not last:
@@ -210,13 +209,13 @@ class Buffers:
         self.keys[:, :, :, at, : still.shape[-1]] = rotate_time_part(still, position)
 
     def _hide_empty(self, last: int, blocks: int) -> None:
-        """Make the mask of the first `last` slots and `blocks` hot places, where some world has an empty one."""
-        slots, places = self.time[:, :last] >= 0, self.hot[:, :blocks][:, ::-1] >= 0
+        """Make the mask of the first `last` slots and `blocks` hot slots, where some world has an empty one."""
+        frames, folds = self.time[:, :last] >= 0, self.hot[:, :blocks][:, ::-1] >= 0
         self._bias = None
-        if slots.all() and places.all():
+        if frames.all() and folds.all():
             return
         n = self.config.tokens
-        seen = (places.repeat(self.block_tokens, 1), slots.repeat(n, 1), np.ones((self.batch, n), bool))
+        seen = (folds.repeat(self.block_tokens, 1), frames.repeat(n, 1), np.ones((self.batch, n), bool))
         hidden = torch.from_numpy(~np.concatenate(seen, 1))[:, None, None]
         bias = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -torch.inf)
         self._bias = bias.to(self.device)

@@ -13,22 +13,22 @@ def fill(history: History, length: int, seed: int = 0) -> None:
     """Bring a history that has just begun to `length` frames in every world.
 
     In `mag` most of them are random folds in cold storage, as a long walk would have left them, and only the last ones
-    are frames. Raises ValueError where a world has frames already that are no sink.
+    are frames; in the other modes all are frames, whose keys and values are random, too.
+
+    Raises ValueError where the worlds have more frames than a reset leaves: one, or as many as the sink holds.
     """
     c, random = history.config, torch.Generator().manual_seed(seed)
-    if (history.count > c.sink).any() or (history.count != history.count[0]).any():
-        raise ValueError(f"history: expected at most {c.sink} frames before filling it, got {history.count.tolist()}")
+    most = max(1, c.sink)
+    if (history.count > most).any() or (history.count != history.count[0]).any():
+        raise ValueError(f"history: expected at most {most} frames before filling it, got {history.count.tolist()}")
     if history.policy.folds:
         _fill_cold(history, length, np.random.default_rng(seed))
-        while history.count[0] < length:
-            latents = torch.randn(history.batch, c.tokens, c.channels, generator=random).to(history.device)
-            nothing = torch.zeros(history.batch, c.actions, device=history.device)
-            history.append(Frame(latents, nothing, history.pose.copy()))
-        return
     shape = (history.batch, c.heads, c.tokens, c.head_dim)
     keys = [torch.randn(shape, generator=random).to(history.device, history.dtype) for _ in range(c.depth)]
     while history.count[0] < length:
-        history._write(keys, keys, np.arange(history.batch), None)
+        latents = torch.randn(history.batch, c.tokens, c.channels, generator=random).to(history.device)
+        nothing = torch.zeros(history.batch, c.actions, device=history.device)
+        history.keep(Frame(latents, nothing, history.pose.copy()), keys, keys)
     history.make_ready()
 
 
@@ -44,6 +44,4 @@ def _fill_cold(history: History, length: int, random: np.random.Generator) -> No
         for _ in range(folds):
             pose = np.append(random.uniform(-50, 50, 2), random.uniform(0, 2 * np.pi))
             store.append(keys, keys, pose, random.standard_normal(history.look.shape[1], np.float32))
-    history.count += folds * block
-    time = history.buffers.time
-    time[time >= c.sink] += folds * block
+    history.skip(folds * block)

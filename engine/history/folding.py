@@ -40,7 +40,7 @@ class Job:
 
 
 @dataclass
-class Folded:
+class FoldedBlock:
     """A block that is done: the world, its frames, keys and values (layers, heads, R, head_dim)."""
 
     world: int
@@ -98,7 +98,7 @@ class Folding:
         self.pending[world] = frames[size:]
         return frames[:size]
 
-    def slice(self, memory: Memory, counts: np.ndarray, layers: int, offset: int = 0) -> list[Folded]:
+    def slice(self, memory: Memory, counts: np.ndarray, layers: int, offset: int = 0) -> list[FoldedBlock]:
         """After a frame of every world: begin what is due, do `layers` layers of all folds, return what is done.
 
         counts (B,): frames committed. offset: the clock at which the worlds that began together fold.
@@ -121,7 +121,7 @@ class Folding:
 
     def catch_up(
         self, memory: Memory, counts: np.ndarray, worlds: Collection[int], layers: int | None = None
-    ) -> list[Folded]:
+    ) -> list[FoldedBlock]:
         """Fold what is due in some worlds, alone, and finish it; call it until nothing is returned.
 
         layers: give a block out no sooner than if so many had been done after each frame; at once by default.
@@ -141,9 +141,9 @@ class Folding:
         if due:
             self.jobs.append(Job(list(due), list(due.values()), self.begun(memory, list(due.values()))))
 
-    def _done(self, depth: int, counts: np.ndarray, wait: int) -> list[Folded]:
+    def _done(self, depth: int, counts: np.ndarray, wait: int) -> list[FoldedBlock]:
         """Blocks that are folded, and whose last frame left the window `wait` - 1 frames ago."""
-        done: list[Folded] = []
+        done: list[FoldedBlock] = []
         for job in self.jobs:
             if job.state.layer < depth:
                 continue
@@ -152,7 +152,7 @@ class Folding:
             if rows:
                 keys = torch.stack([k for k, _ in job.state.folded])  # (layers, rows, heads, R, head_dim)
                 values = torch.stack([v for _, v in job.state.folded])
-                done += [Folded(job.worlds[i], job.blocks[i], keys[:, i], values[:, i]) for i in rows]
+                done += [FoldedBlock(job.worlds[i], job.blocks[i], keys[:, i], values[:, i]) for i in rows]
                 job.worlds = [-1 if i in rows else b for i, b in enumerate(job.worlds)]
         self.jobs = [job for job in self.jobs if max(job.worlds) >= 0]
         return done

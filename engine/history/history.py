@@ -6,7 +6,7 @@ and recall. Who draws frames knows none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.history.buffers import Buffers
 from engine.history.cold import RAM_BYTES, ColdStore
-from engine.history.folding import Folded, Folding, Pending
+from engine.history.folding import FoldedBlock, Folding, Pending
 from engine.history.modes import GROWTH, Policy, policy_of
 from engine.history.recall import RECALLS, Moment
 from engine.model.generator import Generator
@@ -73,19 +73,19 @@ class History:
         self.block_tokens = shape.tokens(c) if shape is not None else c.tokens
         if shape is not None and (self.budget or 0) < self.block_tokens:  # in all modes: `mag` is one key away
             raise ValueError(
-                f"memory: a budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
+                f"world: a memory budget of {self.budget} tokens is smaller than one folded block, {self.block_tokens}"
             )
         if recall not in RECALLS:
             raise ValueError(f"world: recall must be one of {', '.join(RECALLS)}, got {recall!r}")
         self.policy = self._policy(mode)
-        self.buffers = self._new_buffers(self.policy.slots(), self.policy.places(0))
+        self.buffers = self._new_buffers(self.policy.slots(), self.policy.hot_slots(0))
         self._rotated = False
 
     def _policy(self, mode: str) -> Policy:
         return policy_of(mode, self.config, self.memory.config if self.memory is not None else None, self.budget)
 
-    def _new_buffers(self, slots: int, places: int) -> Buffers:
-        return Buffers(self.config, self.batch, slots, places, self.block_tokens, self.device, self.dtype)
+    def _new_buffers(self, slots: int, hot_slots: int) -> Buffers:
+        return Buffers(self.config, self.batch, slots, hot_slots, self.block_tokens, self.device, self.dtype)
 
     @property
     def mode(self) -> str:
@@ -98,9 +98,31 @@ class History:
         return RAM_BYTES // self.batch
 
     @property
+    def bytes(self) -> int:
+        """Bytes of all that attention may read."""
+        return self.buffers.bytes
+
+    @property
+    def bytes_of_a_frame(self) -> int:
+        """Bytes that a frame of one world takes in what attention may read."""
+        return self.buffers.bytes_of_a_frame
+
+    @property
     def cold_bytes(self) -> int:
         """Bytes of cold storage in RAM."""
         return sum(store.bytes for store in self.cold)
+
+    @property
+    def tokens_in_view(self) -> int:
+        """Tokens that attention reads beside the frame's own."""
+        return self.buffers.tokens_in_view
+
+    def counts(self, world: int) -> dict[str, int]:
+        """Frames of a world: all, `hot` (attended to, whole or folded), `cold` (kept aside) and `gone`."""
+        block = self.memory.config.block if self.memory is not None else 0
+        frames, whole = int(self.count[world]), int(self.buffers.used[world])
+        hot, kept = block * int((self.buffers.hot[world] >= 0).sum()), block * len(self.cold[world])
+        return {"frames": frames, "hot": whole + hot, "cold": kept - hot, "gone": frames - whole - kept}
 
     @torch.inference_mode()
     def append(self, frame: Frame, only: np.ndarray | None = None, outputs: list[Tensor] | None = None) -> None:
@@ -120,10 +142,25 @@ class History:
         rotation = self.generator.rotation(torch.from_numpy(frame.pose[:, None]))
         clean = torch.zeros((self.batch, 1), device=self.device)
         self.generator(frame.latents[:, None], clean, frame.action[:, None], rotation, attend, outputs)
+        self.keep(frame, keys, values, only)
+        self.make_ready()
+
+    def keep(
+        self, frame: Frame, keys: Sequence[Tensor], values: Sequence[Tensor], only: np.ndarray | None = None
+    ) -> None:
+        """What `append` does once the pass is made: keep a frame whose keys and values are known.
+
+        keys, values: of each layer (B, heads, N, head_dim), their place rotated and their time not.
+        """
         self._write(keys, values, self._worlds(only), frame.pose)
         self._remember(frame, only)
         self._fold(only)
-        self.make_ready()
+
+    def skip(self, frames: int) -> None:
+        """Count frames that nobody saw: those that are no sink are numbered as if so many had come before them."""
+        self.count += frames
+        self.buffers.time[self.buffers.time >= self.config.sink] += frames
+        self._rotated = False
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of a frame that is being drawn, (B, heads, N, head_dim), to all that is in view and to itself."""
@@ -139,7 +176,7 @@ class History:
     def _worlds(self, only: np.ndarray | None) -> np.ndarray:
         return np.arange(self.batch) if only is None else np.flatnonzero(only)
 
-    def _write(self, keys: list[Tensor], values: list[Tensor], worlds: np.ndarray, pose: np.ndarray | None) -> None:
+    def _write(self, keys: Sequence[Tensor], values: Sequence[Tensor], worlds: np.ndarray, pose: np.ndarray) -> None:
         """Keep a frame's keys and values, of each layer (B, heads, N, head_dim), in some worlds."""
         buffers = self.buffers
         if self.policy.grows and buffers.used[worlds].max(initial=0) >= buffers.slots:
@@ -147,8 +184,7 @@ class History:
         slots = self.policy.next_slots(buffers.time[worlds])
         buffers.write(keys, values, worlds, slots, self.count[worlds])
         self.count[worlds] += 1
-        if pose is not None:
-            self.pose[worlds] = pose[worlds]
+        self.pose[worlds] = pose[worlds]
         self._rotated = False
 
     def _remember(self, frame: Frame, only: np.ndarray | None) -> None:
@@ -188,7 +224,7 @@ class History:
         for b in worlds:
             self._recall(b)
 
-    def _keep(self, done: Iterable[Folded]) -> None:
+    def _keep(self, done: Iterable[FoldedBlock]) -> None:
         """Take blocks that are folded into cold storage, and free the slots of their frames."""
         for folded in done:
             b, frames = folded.world, folded.frames
@@ -198,27 +234,27 @@ class History:
             self._rotated = False
 
     def _recall(self, b: int) -> None:
-        """Bring the blocks that are most relevant now into the hot places of world `b`."""
+        """Bring the blocks that are most relevant now into the hot slots of world `b`."""
         store, hot = self.cold[b], self.buffers.hot
         if not len(store):
             return
         moment = Moment(int(self.count[b]), self.pose[b] if self.posed else None, self.look[b])
         wanted = RECALLS[self.recall](store, hot.shape[1], moment)
         missing = [i for i in wanted if i not in hot[b]]
-        free = [place for place in range(hot.shape[1]) if hot[b, place] not in wanted]
-        for block, place in zip(missing, free, strict=False):
-            self._heat(b, block, place)
+        free = [slot for slot in range(hot.shape[1]) if hot[b, slot] not in wanted]
+        for block, slot in zip(missing, free, strict=False):
+            self._heat(b, block, slot)
 
-    def _heat(self, b: int, block: int, place: int) -> None:
-        """Copy a cold block to a hot place, its keys as old as training saw memory."""
-        self.buffers.heat(b, place, block, *self.cold[b].load(block), self.read_far)
+    def _heat(self, b: int, block: int, slot: int) -> None:
+        """Copy a cold block to a hot slot, its keys as old as training saw memory."""
+        self.buffers.heat(b, slot, block, *self.cold[b].load(block), self.read_far)
         self._rotated = False
 
     def clear(self, only: np.ndarray | None = None) -> None:
         """Forget everything, in all worlds or those of `only` (B,) bool."""
         if only is None and self.policy.grows:
             # Back to the first size: what is drawn from here must not depend on what was played before.
-            self.buffers = self._new_buffers(self.policy.slots(), self.policy.places(0))
+            self.buffers = self._new_buffers(self.policy.slots(), self.policy.hot_slots(0))
         if only is None and self.folding is not None:
             self.folding.clock = 0
         self.latents = self.latents.clone()
@@ -245,7 +281,7 @@ class History:
                 self._keep(done)
         kept = [policy.stays(order) for order in self._filled()]
         slots, blocks = max(policy.slots(), *map(len, kept)), max(map(len, self.cold))
-        self.buffers = self.buffers.resized(slots, policy.places(blocks), kept)
+        self.buffers = self.buffers.resized(slots, policy.hot_slots(blocks), kept)
         self.policy = policy
         for b, store in enumerate(self.cold):
             if self.folding is not None and (most := policy.to_fold()) is not None:

@@ -31,8 +31,8 @@ class Policy(Protocol):
     def slots(self) -> int:
         """Slots for whole frames, at first."""
 
-    def places(self, blocks: int) -> int:
-        """Hot places for folded blocks, of which there are `blocks`."""
+    def hot_slots(self, blocks: int) -> int:
+        """Hot slots for folded blocks, of which there are `blocks`."""
 
     def next_slots(self, time: np.ndarray) -> np.ndarray:
         """Where the next frame of each world goes, (W,). time (W, slots): the frames that are there, -1 for none."""
@@ -64,7 +64,7 @@ class WindowPolicy:
     def slots(self) -> int:
         return self.sink + self.window
 
-    def places(self, blocks: int) -> int:
+    def hot_slots(self, blocks: int) -> int:
         return 0
 
     def next_slots(self, time: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ class FullPolicy:
     def slots(self) -> int:
         return GROWTH
 
-    def places(self, blocks: int) -> int:
+    def hot_slots(self, blocks: int) -> int:
         return blocks
 
     def next_slots(self, time: np.ndarray) -> np.ndarray:
@@ -116,13 +116,13 @@ class MagPolicy:
 
     def __init__(self, config: GeneratorConfig, memory: MemoryConfig, budget: int) -> None:
         self.window_slots = config.sink + config.window
-        self.block, self.hot_places = memory.block, budget // memory.tokens(config)
+        self.block, self.most_hot = memory.block, budget // memory.tokens(config)
 
     def slots(self) -> int:
         return self.window_slots + 2 * self.block  # a block waits, and another comes in meanwhile
 
-    def places(self, blocks: int) -> int:
-        return self.hot_places
+    def hot_slots(self, blocks: int) -> int:
+        return self.most_hot
 
     def next_slots(self, time: np.ndarray) -> np.ndarray:
         return first_empty(time)

@@ -16,7 +16,8 @@ from engine.history.buffers import Buffers
 from engine.history.cold import ColdStore
 from engine.history.folding import Job, Pending
 from engine.history.history import History
-from engine.history.modes import GROWTH, MODES
+from engine.history.modes import GROWTH
+from engine.history.names import MODES
 from engine.history.recall import RECALLS
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.layers import time_pairs
@@ -42,7 +43,7 @@ def state_of(history: History) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "mode": history.mode,
         "slots": buffers.slots,
         "filled": slots,
-        "blocks": buffers.places,
+        "blocks": buffers.hot_slots,
         "budget": history.budget,
         "recall": history.recall,
     }
@@ -73,7 +74,7 @@ def _packed(name: str, frames: list[Pending]) -> dict[str, Tensor]:
 
 def _need(right: object, what: str) -> None:
     if not right:
-        raise ValueError(f"cache: {what}")
+        raise ValueError(f"history: {what}")
 
 
 def _whole(value: Any, low: int, high: int, what: str) -> int:
@@ -122,7 +123,7 @@ def history_from(
         _need(bool(torch.isfinite(tensors[name]).all()), f"{name} is not finite")
     history = History(generator, batch, str(mode), device, dtype, memory, budget, str(recall), posed)
     buffers = history.buffers
-    if (slots, blocks) != (buffers.slots, buffers.places):
+    if (slots, blocks) != (buffers.slots, buffers.hot_slots):
         buffers = Buffers(config, batch, slots, blocks, history.block_tokens, device, dtype)
         history.buffers = buffers
     for name in Buffers.TENSORS:
@@ -142,7 +143,7 @@ def history_from(
 def _sizes(
     config: GeneratorConfig, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], memory: Memory | None
 ) -> tuple[int, int, int, int]:
-    """Worlds, slots, filled slots and hot places, as a state tells them, where they can be."""
+    """Worlds, slots, filled slots and hot slots, as a state tells them, where they can be."""
     time = tensors["time"]
     _need(time.dtype == torch.int64 and time.dim() == 2 and len(time), "expected int64 time (B, slots)")
     batch, slots = int(time.shape[0]), int(time.shape[1])

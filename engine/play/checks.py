@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from engine.config import WorldConfig
@@ -56,6 +57,9 @@ def check(options: PlayOptions, config: WorldConfig) -> None:
 
 
 def check_new(folder: Path) -> None:
-    """Raise UserError where something else is in the folder of a session that is to be recorded."""
+    """Raise UserError where something else is in the folder of a session that is to be recorded, or nothing can be."""
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another name for the recording")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{folder} cannot be made: {above} may not be written to; choose another place")

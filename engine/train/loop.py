@@ -151,8 +151,10 @@ def train(stage: Stage, options: RunOptions, rank: int, size: int) -> int:
             stage.export(step)
 
     try:
-        while parameters and (last is None or step < last) and not agreed(
-            interrupts.came or time.monotonic() - began > options.minutes * 60, size
+        while (
+            parameters
+            and (last is None or step < last)
+            and not agreed(interrupts.came or time.monotonic() - began > options.minutes * 60, size)
         ):
             rate = learning_rate(step, options.lr, options.warmup, tuple(cooldown) if cooldown else None)
             for optimizer in stage.optimizers:

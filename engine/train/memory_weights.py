@@ -35,7 +35,8 @@ class Unfolding(nn.Module):
 class MemoryWeights:
     """The weights of a memory model that a run begins with: those of `init`, else ones that fold as `generator` reads.
 
-    shape: as the options ask for; with an `init` that has a memory, its budget is taken unless they name one.
+    shape: as the options ask for; with an `init` that has a memory, its budget is taken unless they name one. The stage
+    keeps that budget in its state, for a run may go on without its `init`; see `with_budget`.
     own: what is trained, float32 by name, on `device`: all weights, or the factors of a low-rank difference to the
     generator's. The methods take such weights as arguments, for it may be the running mean that is asked for.
     Raises UserError where options and `init` do not go together.
@@ -93,6 +94,10 @@ class MemoryWeights:
             return x.unflatten(0, (b, -1)).transpose(1, 2).flatten(2, 3)
 
         return [(joined(k), joined(v)) for k, v in found], position
+
+    def with_budget(self, budget: int) -> MemoryConfig:
+        """The shape to export: with the budget that the run began with."""
+        return replace(self.shape, budget=budget)
 
     def settings(self) -> dict[str, int | str]:
         """What a run keeps from its beginning."""

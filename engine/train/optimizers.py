@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UserError
+
 
 def muon_and_adamw(parts: Mapping[str, Mapping[str, nn.Parameter]], lr: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of transformer blocks (Jordan et al. 2024), AdamW on the rest; each where it has work.
@@ -47,10 +49,14 @@ def pack_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Te
 
 
 def unpack_optimizers(optimizers: Sequence[torch.optim.Optimizer], packed: Mapping[str, Tensor]) -> None:
-    """Inverse of `pack_optimizers`."""
+    """Inverse of `pack_optimizers`. UserError where these are the states of other optimizers."""
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    sizes = [sum(len(group["params"]) for group in optimizer.param_groups) for optimizer in optimizers]
     for key, value in packed.items():
-        which, parameter, name = key.split(".", 2)
+        which, parameter, name = (*key.split(".", 2), "", "")[:3]
+        known = which.isdecimal() and int(which) < len(sizes) and parameter.isdecimal()
+        if not known or int(parameter) >= sizes[int(which)]:
+            raise UserError(f"the saved state of the optimizers does not fit: {key}; choose another --run")
         states[int(which)].setdefault(int(parameter), {})[name] = value.clone()
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

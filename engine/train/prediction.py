@@ -12,7 +12,7 @@ from torch.func import functional_call
 from engine.model.generator import Clip, Generator, teacher_forced
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.randomness import Randomness
-from engine.train.rollouts import History
+from engine.train.rollouts import FoldedContext
 
 
 class TwoStreams(nn.Module):
@@ -48,7 +48,7 @@ class Prediction:
         context_level: Tensor,
         noisy: Tensor,
         level: Tensor,
-        extra: History = (),
+        extra: FoldedContext = (),
         *,
         weights: Mapping[str, Tensor] | None = None,
         compiled: bool = True,
@@ -68,7 +68,7 @@ class Prediction:
         clip: Clip,
         noise: Tensor,
         passes: int,
-        extra: History = (),
+        extra: FoldedContext = (),
         *,
         context: Tensor | None = None,
         weights: Mapping[str, Tensor] | None = None,
@@ -88,7 +88,7 @@ class Prediction:
 
 
 def with_own_frames(
-    prediction: Prediction, clip: Clip, most_rounds: int, random: Randomness, extra: History = ()
+    prediction: Prediction, clip: Clip, most_rounds: int, random: Randomness, extra: FoldedContext = ()
 ) -> Tensor:
     """A clip's latents, of its consecutive frames a random share replaced by the generator's own (two passes).
 

@@ -21,7 +21,7 @@ from engine.model.memory import Folded
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.randomness import Randomness
 
-History = tuple[Folded, Tensor] | tuple[()]
+FoldedContext = tuple[Folded, Tensor] | tuple[()]
 """Folded keys and values of each layer with their positions (B, P), or nothing."""
 
 
@@ -42,7 +42,13 @@ def rollout_length(length: int, stretches: int) -> int:
 
 @torch.no_grad()
 def roll_out(
-    generator: Generator, weights: dict[str, Tensor], clip: Clip, real: int, noise: Tensor, steps: int, extra: History
+    generator: Generator,
+    weights: dict[str, Tensor],
+    clip: Clip,
+    real: int,
+    noise: Tensor,
+    steps: int,
+    extra: FoldedContext,
 ) -> tuple[Tensor, Tensor]:
     """Play on from a clip's old and first `real` frames, as `World` does, in the weights' dtype.
 
@@ -165,14 +171,14 @@ class Player:
         real: int,
         noise: Tensor,
         passes: int,
-        extra: History = (),
+        extra: FoldedContext = (),
         weights: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`roll_out` with the generator's weights, or others."""
         return roll_out(self.generator, self._cast(weights), clip, real, noise, passes, extra)
 
     def play_on(
-        self, clip: Clip, passes: int, extra: History, stretches: int, random: Randomness, last: bool = True
+        self, clip: Clip, passes: int, extra: FoldedContext, stretches: int, random: Randomness, last: bool = True
     ) -> Rollout:
         """`play_on`: what the generator plays along a clip in so many passes a frame."""
         weights = self._cast(None)
@@ -196,7 +202,7 @@ def stacked(clips: list[Clip]) -> Clip:
     return Clip(joined("latents"), joined("actions"), joined("position"), joined("pose"), clips[0].old)
 
 
-def repeated(extra: History, times: int) -> History:
+def repeated(extra: FoldedContext, times: int) -> FoldedContext:
     """Folded history for `times` batches stacked."""
     if not extra or times == 1:
         return extra

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from engine.errors import UserError
 from engine.loading import fits
 from engine.train.optimizers import unpack_optimizers
 
@@ -25,6 +26,9 @@ def copy_back(own: Tensors, saved: Tensors, optimizers: Sequence[torch.optim.Opt
 
     UserError where a weight is missing, too much or of another shape.
     """
+    missing = {"model", "ema", "optimizer"} - saved.keys()
+    if missing:
+        raise UserError(f"{name}: the saved state has no {min(missing)}; choose another --run")
     for group in ("model", "ema"):
         fits(own[group], saved[group], name)
         for key, value in saved[group].items():

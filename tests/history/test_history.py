@@ -224,7 +224,7 @@ def test_other_ways_of_recall_bring_blocks_too(recall: str) -> None:
 def test_what_cannot_be_remembered_is_refused() -> None:
     generator, memory = make_models(MemoryConfig())
     for mode in ("mag", "window"):  # M would switch to mag
-        with pytest.raises(ValueError, match="budget of 5 tokens is smaller than one folded block, 6"):
+        with pytest.raises(ValueError, match="memory budget of 5 tokens is smaller than one folded block, 6"):
             History(generator, 1, mode, CPU, torch.float32, memory, budget=5)
     with pytest.raises(ValueError, match="needs a checkpoint with a memory model"):
         History(generator, 1, "mag", CPU, torch.float32)
@@ -293,6 +293,20 @@ def test_a_filled_history_is_as_long_as_it_says_and_goes_on(mode: str) -> None:
     player.run(5)
     with pytest.raises(ValueError, match="at most 1 frames before filling it"):
         fill(player.history, 200)
+
+
+def test_a_filled_history_can_be_folded_and_one_without_a_sink_filled() -> None:
+    shape = MemoryConfig(budget=3 * N)
+    player = Player(*make_models(shape), mode="full")
+    player.step()
+    fill(player.history, 60)
+    player.history.set_mode("mag")
+    player.run(8)
+    assert player.history.counts(0)["gone"] == 0 and player.history.counts(0)["frames"] == 68
+    player = Player(*make_models(shape, replace(CONFIG, sink=0)), mode="window")
+    player.step()
+    fill(player.history, 30)
+    assert player.history.count.tolist() == [30, 30]
 
 
 def test_a_frame_of_some_worlds_leaves_the_others_as_they_are() -> None:

@@ -58,7 +58,7 @@ def test_a_state_that_does_not_fit_is_named() -> None:
         (meta, {**tensors, "pending.0.latents": torch.zeros(1, 2, 3)}),
     ]
     for some_meta, some_tensors in wrong:
-        with pytest.raises(ValueError, match="cache: |cold storage: "):
+        with pytest.raises(ValueError, match="history: |cold storage: "):
             history_from(generator, some_meta, some_tensors, CPU, torch.float32, memory)
     with pytest.raises(ValueError, match="memory model"):
         history_from(generator, meta, tensors, CPU, torch.float32)

@@ -22,7 +22,6 @@ KEPT = "PYTEST_DEBUG_TEMPROOT"  # where pytest keeps the folders of tests that f
 HYPOTHESIS = "HYPOTHESIS_STORAGE_DIRECTORY"  # which would lie in the tree
 PREFIX = "loci-tests-"  # of the run's folder; the number of its first process follows
 CACHES = ("torchinductor_",)  # which libraries make for all processes of a user, and keep
-# Where a test might write.
 TREES = (
     "",
     "assets",

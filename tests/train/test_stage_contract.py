@@ -41,7 +41,7 @@ OWN: dict[str, dict[str, Any]] = {
     "codec": {"preset": "pico", "batch": 4},
     "motion": {"hidden": 16, "features": 4, "batch": 16},
     "generator": {"preset": "pico"},
-    "memory": {"preset": "pico"},
+    "memory": {"preset": "pico", "budget": 40},
     "joint": {"preset": "pico", "rollouts": 0.5, "own_frames": 0.5, "stretches": 2},
     "distill": {"preset": "pico", "teacher_steps": 4, "stretches": 2},
     "heads": {"hidden": 16, "validation_frames": 100},
@@ -168,6 +168,12 @@ def test_weights_that_do_not_fit_are_named(runs: Runs, name: str) -> None:
     del saved["model"][missing]
     with pytest.raises(UserError, match=f"the weights do not fit: {missing}: expected"):
         stage.restore(saved)
+    if name == "codec":
+        return
+    with pytest.raises(UserError, match="the saved state has no ema"):
+        stage.restore({group: own for group, own in copied(stage).items() if group != "ema"})
+    with pytest.raises(UserError, match="of the optimizers does not fit: 9.0.exp_avg"):
+        stage.restore(copied(stage) | {"optimizer": {"9.0.exp_avg": torch.zeros(1)}})
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -191,6 +197,16 @@ def test_a_killed_run_that_goes_on_equals_one_that_never_stopped(runs: Runs, tmp
     for folder in ("", name):  # the checkpoint and the saved state
         one, two = (checkpoint.read_config(run / folder) for run in (whole, killed))
         assert one == two  # with the checksums of all weights
+
+
+def test_a_run_that_goes_on_without_its_beginning_keeps_the_budget_that_it_had_from_it(
+    runs: Runs, tmp_path: Path
+) -> None:
+    runs.train("joint", tmp_path, steps=1, budget=None)
+    config = checkpoint.read_config(tmp_path)
+    assert config["memory"]["budget"] == checkpoint.read_config(runs.root / "memory")["memory"]["budget"] == 40
+    runs.train("joint", tmp_path, steps=2, init=None)
+    assert checkpoint.read_config(tmp_path)["memory"]["budget"] == 40
 
 
 @pytest.mark.parametrize("name", CLASSES)

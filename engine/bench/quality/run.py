@@ -22,7 +22,7 @@ from engine.bench.rollout import SHOWN, Scores, compare, groups, moments
 from engine.bench.truth import pick_maps, play_episodes
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
-from engine.history.modes import MODES
+from engine.history.names import MODES
 from engine.loading import fitted
 from engine.measures import has_flip, interval, mean_seen
 from engine.pictures import save_grid

@@ -1,7 +1,7 @@
 """``python -m engine bench revisit WORLD``: does it remember? Places that are left and seen again, on test maps.
 
 Walks are those of `engine.bench.revisit.tasks`; the simulator plays them and is the truth. With `truth` history
-the cache is filled with real frames up to the return, which is then drawn under the true actions and compared
+the history is filled with real frames up to the return, which is then drawn under the true actions and compared
 with the simulator; with `generated` history all but the first frames are drawn, and the return is compared with
 the world's own frames of the first sight. Every mode meets the same walks and the same noise.
 """
@@ -27,7 +27,7 @@ from engine.bench.rollout import groups
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.files import check_path
-from engine.history.modes import MODES
+from engine.history.names import MODES
 from engine.loading import fitted
 from engine.measures import has_flip
 from engine.sources import make_source
@@ -37,7 +37,7 @@ from engine.world import Snapshot, World
 COMMAND = "bench revisit"
 MAX_GAP = 100_000
 FULL_BYTES = 2 * 10**9
-"""What the caches of a batch in the mode `full` may take, with what they need while they grow."""
+"""What the histories of a batch in the mode `full` may take, with what they need while they grow."""
 FULL_GROWTH = 2.5
 TRUTH_BYTES = 4 * 10**8
 """What the simulator's frames of a batch may take."""
@@ -86,7 +86,7 @@ class Worlds:
         return self._open[mode, batch]
 
     def batch(self, mode: str, group: int, length: int) -> int:
-        """Worlds at the same time for a group of walks: fewer in `full`, whose caches grow with the walk."""
+        """Worlds at the same time for a group of walks: fewer in `full`, whose history grows with the walk."""
         if mode != "full":
             return group
         world, _ = self.get(mode, 1)

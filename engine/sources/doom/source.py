@@ -232,9 +232,12 @@ def _start(vizdoom: ModuleType, game: Any, folder: Path, wad: Path, resolution: 
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.add_game_args("+movebob 0 +cl_run 0")
+    litter = Path("_vizdoom")  # the engine makes this empty folder wherever it is started
+    ours = not litter.exists()
     game.init()
-    with suppress(OSError):  # the engine makes this empty folder wherever it is started
-        Path("_vizdoom").rmdir()
+    if ours:
+        with suppress(OSError):
+            litter.rmdir()
 
 
 def _end(game: Any, folder: Path) -> None:

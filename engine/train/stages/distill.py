@@ -31,7 +31,7 @@ from engine.train.optimizers import muon_and_adamw, pack_optimizers
 from engine.train.options import DistillOptions, chosen
 from engine.train.prediction import Prediction
 from engine.train.randomness import Randomness
-from engine.train.rollouts import History, Player, repeated, rollout_depth
+from engine.train.rollouts import FoldedContext, Player, repeated, rollout_depth
 from engine.train.running_mean import RunningMean
 from engine.train.state import Tensors, copy_back, joined
 
@@ -67,6 +67,7 @@ class DistillStage:
                 **chosen(options, "teacher_steps", "play_steps"),
             },
             "frames": 0,
+            "budget": self.memory.shape.budget,
             "before": trained_before(init),
         }
 
@@ -76,7 +77,7 @@ class DistillStage:
         random = Randomness(options.seed, step, rank, 9, self.device)
         stretches = rollout_depth(self.contexts.deepest, random)
         clip, blocks = self.contexts.batch(step, rank, random, stretches)
-        extra: History = ()
+        extra: FoldedContext = ()
         if blocks is not None:
             with torch.no_grad():
                 extra = self.memory.fold(self.memory.own, self.trained["generator"], blocks)
@@ -147,7 +148,7 @@ class DistillStage:
     def export(self, step: int) -> None:
         parts: Parts = {
             "generator": (self.model.config, self.mean.parts["generator"]),
-            "memory": (self.memory.shape, self.memory.own),
+            "memory": (self.memory.with_budget(self.state["budget"]), self.memory.own),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 

@@ -30,7 +30,7 @@ from engine.train.optimizers import muon_and_adamw, pack_optimizers
 from engine.train.options import JointOptions, chosen
 from engine.train.prediction import Prediction, with_own_frames
 from engine.train.randomness import Randomness
-from engine.train.rollouts import History, Player, carried, repeated, rollout_depth
+from engine.train.rollouts import FoldedContext, Player, carried, repeated, rollout_depth
 from engine.train.running_mean import RunningMean
 from engine.train.state import Tensors, copy_back, joined
 
@@ -64,6 +64,7 @@ class JointStage:
                 "trained_stretches": "all",  # once it was the last of a rollout
             },
             "frames": 0,
+            "budget": self.memory.shape.budget,
             "before": trained_before(init),
         }
 
@@ -73,7 +74,7 @@ class JointStage:
         random = Randomness(options.seed, step, rank, 5, self.device)
         stretches = rollout_depth(self.contexts.deepest, random) if random.chance() < options.rollouts else 0
         clip, blocks = self.contexts.batch(step, rank, random, stretches)
-        extra: History = ()
+        extra: FoldedContext = ()
         if blocks is not None:
             extra = self.memory.fold(self.trained["memory"], self.trained["generator"], blocks)
         known = 0
@@ -108,7 +109,7 @@ class JointStage:
         folded = self.memory.fold(mean["memory"], mean["generator"], blocks)
         real = decode(clip.latents[:, clip.old :])
         later = slice(carried(real.shape[1]), None)
-        modes: dict[str, tuple[Any, History]] = {
+        modes: dict[str, tuple[Any, FoldedContext]] = {
             "mag": (clip, folded),
             "full": (raw, ()),
             "window": (first_only(clip, clip.old), ()),
@@ -143,7 +144,7 @@ class JointStage:
     def export(self, step: int) -> None:
         parts = {
             "generator": (self.model.config, self.mean.parts["generator"]),
-            "memory": (self.memory.shape, self.mean.parts["memory"]),
+            "memory": (self.memory.with_budget(self.state["budget"]), self.mean.parts["memory"]),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 

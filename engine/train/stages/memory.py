@@ -55,6 +55,7 @@ class MemoryStage:
         self.state: dict[str, Any] = {
             "settings": {**self.material.settings(options), **self.memory.settings()},
             "frames": 0,
+            "budget": self.memory.shape.budget,
             "before": trained_before(init),
         }
 
@@ -123,7 +124,7 @@ class MemoryStage:
     def export(self, step: int) -> None:
         parts = {
             "generator": (self.model.config, self.generator),
-            "memory": (self.memory.shape, self.mean.parts["memory"]),
+            "memory": (self.memory.with_budget(self.state["budget"]), self.mean.parts["memory"]),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.history.history import Frame, History
 from engine.history.state import history_from, state_of
+from engine.inputs import checked_action
 from engine.model.codec import Codec
 from engine.model.generator import Generator
 from engine.model.memory import Memory
@@ -58,9 +59,10 @@ class Owner(Protocol):
     dtype: torch.dtype
     frame: np.ndarray
 
+    buttons: tuple[str, ...]
+
     @property
     def posed(self) -> bool: ...
-    def checked_action(self, action: np.ndarray) -> np.ndarray: ...
 
 
 def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:
@@ -94,5 +96,5 @@ def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:
         raise ValueError(f"world: a snapshot's pose cannot be {pose.dtype} {tuple(pose.shape)}")
     if tuple(latents.shape) != (world.batch, c.tokens, c.channels) or latents.dtype != torch.float32:
         raise ValueError(f"world: a snapshot's latents cannot be {latents.dtype} {tuple(latents.shape)}")
-    acted = torch.from_numpy(world.checked_action(action.numpy())).to(world.device)
+    acted = torch.from_numpy(checked_action(action.numpy(), world.batch, len(world.buttons))).to(world.device)
     return Frame(latents.to(world.device), acted, pose.numpy().copy())

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.history.history import Frame, History
 from engine.history.names import MODES
+from engine.inputs import checked_action, checked_frames, checked_mask, checked_seeds
 from engine.model import odometry
 from engine.model.codec import Codec
 from engine.model.generator import Generator
@@ -140,21 +141,24 @@ class World:
         actions: np.ndarray | None = None,
         only: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Begin anew from real frames (B, n, H, W, 3), n >= 1; returns the last as (B, H, W, 3).
+        """Begin anew from real frames.
 
-        seed: one for each world, or one number from which each world gets its own (seed + index). actions
-        (B, n, A): what produced those frames, none by default. only (B,) bool: leave the other worlds as they are.
+        Args:
+            seed: of the noise: one for each world, or one number from which each gets its own (seed + index); >= 0.
+            frames: uint8 (B, n, H, W, 3), n >= 1.
+            actions: (B, n, A): what produced those frames, nothing by default.
+            only: (B,) bool: leave the other worlds as they are; what is given for them is not looked at.
+
+        Returns:
+            What is shown, uint8 (B, H, W, 3): the last of the frames.
+
+        Raises:
+            ValueError: for other shapes, and for some of the worlds while a frame waits for `commit`.
         """
-        seeds = [seed + b for b in range(self.batch)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != self.batch or any(s < 0 for s in seeds):
-            raise ValueError(f"world: expected {self.batch} seeds of 0 or more, got {seeds[:4]}...")
-        if only is not None and np.shape(only) != (self.batch,):
-            raise ValueError(f"world: expected a mask ({self.batch},), got {np.shape(only)}")
-        if only is not None and np.all(only):
-            only = None
+        seeds, only = checked_seeds(seed, self.batch), checked_mask(only, self.batch)
         if only is not None and self._drawn is not None:
             raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
-        frames, actions = self._history(frames, actions)
+        frames, actions = self._checked(frames, actions)
         self.history.clear(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
         self._drawn = self.reward = self.termination = None
@@ -162,9 +166,15 @@ class World:
 
     @torch.inference_mode()
     def observe(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Append real frames (B, n, H, W, 3) and the actions (B, n, A) that produced them to the history."""
+        """Append real frames (B, n, H, W, 3) and the actions (B, n, A) that produced them to the history.
+
+        A frame that was rendered and not committed is dropped. Returns and raises as `reset` does.
+        """
         self._drawn = None
-        return self._observe(*self._history(frames, actions), None)
+        return self._observe(*self._checked(frames, actions), None)
+
+    def _checked(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return checked_frames(frames, actions, self.batch, self.height, self.width, len(self.buttons))
 
     def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
         for i in range(frames.shape[1]):
@@ -178,7 +188,17 @@ class World:
 
     @torch.inference_mode()
     def render(self, action: np.ndarray) -> np.ndarray:
-        """Draw the frame that `action`, (B, A) or (A,), leads to. The history stays as it is until `commit`."""
+        """Draw the frame that an action leads to. The history stays as it is until `commit`.
+
+        Args:
+            action: 0 or 1 for each button, (B, A), or (A,) for all worlds alike.
+
+        Returns:
+            The frame, uint8 (B, H, W, 3).
+
+        Raises:
+            ValueError: for another action, and before the first `reset`.
+        """
         acted, pose = self._led_by(action)
         c, count = self.generator.config, self.history.count
         shape = (c.tokens, c.channels)
@@ -197,6 +217,7 @@ class World:
         """In place of `render`: take latents (B, N, C) that were drawn before as the frame that `action` leads to.
 
         With the latents that `render` gave in this state, all that follows is the same, at the price of the commit.
+        Returns and raises as `render` does.
         """
         c = self.generator.config
         if tuple(latents.shape) != (self.batch, c.tokens, c.channels):
@@ -209,7 +230,7 @@ class World:
         """An action as a tensor (B, A), and the pose (B, 3) that it leads to."""
         if (self.history.count == 0).any():
             raise ValueError("world: reset it before drawing a frame")
-        action = self.checked_action(action)
+        action = checked_action(action, self.batch, len(self.buttons))
         return torch.from_numpy(action).to(self.device), self._next_pose(action)
 
     def _show(self, drawn: Frame) -> np.ndarray:
@@ -219,7 +240,7 @@ class World:
 
     @torch.inference_mode()
     def commit(self) -> None:
-        """Take the frame that was rendered last into the history."""
+        """Take the frame that was rendered last into the history. Raises ValueError where there is none."""
         if self._drawn is None:
             raise ValueError("world: nothing to commit; render first")
         outputs: list[Tensor] | None = None if self.heads is None else []
@@ -258,10 +279,17 @@ class World:
         return Snapshot(self.history.copy(), tuple(self.seeds), self.frame.copy(), self._drawn)
 
     def restore(self, snapshot: Snapshot) -> np.ndarray:
-        """Go back to a snapshot of this world (same weights and batch); returns its frame."""
+        """Go back to a snapshot of a world with the same weights and batch; returns its frame, uint8 (B, H, W, 3).
+
+        Raises ValueError where the batch or the generator's shape is another one.
+        """
         if snapshot.history.batch != self.batch or snapshot.history.config != self.generator.config:
             raise ValueError("world: this snapshot is of a world with another batch or another generator")
         self.history = snapshot.history.copy()
+        self.history.generator, self.history.memory = (
+            self.generator,
+            self.memory_model,
+        )  # of another world's moment, too
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
         self._drawn, self.reward, self.termination = snapshot.drawn, None, None
@@ -296,26 +324,3 @@ class World:
             self.step(nothing)
         self.history.clear()
         return time.perf_counter() - began
-
-    def checked_action(self, action: np.ndarray) -> np.ndarray:
-        """An action as uint8 (B, A), one for all worlds where it is (A,). Raises ValueError where it is none."""
-        action = np.asarray(action)
-        expected = (self.batch, len(self.buttons))
-        if action.shape == expected[1:]:
-            action = np.broadcast_to(action, expected)
-        if action.shape != expected or not np.isin(action, (0, 1)).all():
-            raise ValueError(f"world: expected actions of 0 and 1, shape {expected}, got shape {action.shape}")
-        return np.array(action, np.uint8)
-
-    def _history(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        frames = np.asarray(frames)
-        shape = (self.batch, frames.shape[1] if frames.ndim == 5 else 1, self.height, self.width, 3)
-        if frames.dtype != np.uint8 or frames.shape != shape or not frames.shape[1]:
-            raise ValueError(
-                f"world: expected uint8 frames (B, n, H, W, 3) = {shape}, got {frames.dtype} {frames.shape}"
-            )
-        expected = (self.batch, frames.shape[1], len(self.buttons))
-        acted = np.zeros(expected, np.uint8) if actions is None else np.asarray(actions)
-        if acted.shape != expected:
-            raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
-        return frames, np.array(acted, np.uint8)

@@ -51,7 +51,8 @@ TABLE = {
     # the world
     "model": rule("", "numpy torch"),
     "history": rule("model", "numpy torch"),
-    "snapshot": rule("history", "numpy torch"),
+    "inputs": rule("", "numpy"),
+    "snapshot": rule("history inputs", "numpy torch"),
     "world": rule("snapshot", "numpy torch"),
     "loading": rule("world checkpoint config runtime pictures", "numpy torch"),
     # where worlds come from, and what is kept of play

@@ -126,10 +126,12 @@ class History:
 
     @torch.inference_mode()
     def append(self, frame: Frame, only: np.ndarray | None = None, outputs: list[Tensor] | None = None) -> None:
-        """Remember a frame, in all worlds or those of `only` (B,) bool, and be ready for the next one.
+        """Remember a frame and be ready for the next one: a clean pass of the generator, and a slice of folding.
 
-        One clean pass of the generator, whose keys and values are kept, and a slice of folding. outputs: a list that
-        each layer's output of the pass, (B, 1, N, d), is appended to.
+        Args:
+            frame: of all worlds.
+            only: (B,) bool: the worlds that it is a frame of; the others notice nothing.
+            outputs: a list that each layer's output of the pass, (B, 1, N, d), is appended to.
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
@@ -163,7 +165,10 @@ class History:
         self._rotated = False
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of a frame that is being drawn, (B, heads, N, head_dim), to all that is in view and to itself."""
+        """Attention of a frame that is being drawn to all that is in view and to itself, in one layer.
+
+        q, k, v: of the frame, (B, heads, N, head_dim), their place rotated and their time not. Returns the same shape.
+        """
         self.make_ready()
         return self.buffers.attend(layer, q, k, v)
 
@@ -271,7 +276,8 @@ class History:
         """Remember in another way from here: what still is in view stays in view, what is gone stays gone.
 
         Folds stay cold in `window`, and all are in view in `full`. At a switch to `mag` all that is due is folded at
-        once. Raises ValueError as the constructor does, and then changes nothing.
+        once, in this history itself: a copy made before is what it was. Raises ValueError as the constructor does, and
+        then changes nothing.
         """
         policy = self._policy(mode)
         if mode == self.mode:

@@ -86,10 +86,13 @@ def test_a_wrong_option_ends_with_status_2(fake, capsys, arguments: list[str]) -
             f"error: unknown command 'colect'; known: {FIRSTS}; nearest: 'collect'",
         ),
         (["--quick"], f"error: unknown command '--quick'; known: {FIRSTS}"),
-        (["train"], "error: train: expected codec or generator or memory or joint or distill or heads after it"),
+        (
+            ["train"],
+            "error: train: expected codec or motion or generator or memory or joint or distill or heads after it",
+        ),
         (
             ["train", "codek"],
-            "error: train: expected codec or generator or memory or joint or distill or heads, not 'codek'; "
+            "error: train: expected codec or motion or generator or memory or joint or distill or heads, not 'codek'; "
             "nearest: 'codec'",
         ),
         (["bench", "--steps"], "error: bench: expected quality or revisit or magbench or speed, not '--steps'"),

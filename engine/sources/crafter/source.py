@@ -256,7 +256,7 @@ def _drawn_inventory(random: np.random.Generator, items: Sequence[str]) -> dict[
     found = {}
     for item in items:
         if item in ("health", "food", "drink", "energy"):
-            found[item] = int(random.integers(4 if item == "health" else 2, 10))
+            found[item] = int(random.integers(2 if item in ("food", "drink") else 4, 10))
         elif item.endswith(("pickaxe", "sword")):
             found[item] = int(random.random() < 0.5)
         else:

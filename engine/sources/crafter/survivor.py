@@ -93,7 +93,7 @@ class Survivor:
             self._queue.extend([""] * int(self.random.integers(2, 8)))
         elif luck < 0.58:  # a held key, which runs into things and slides along nothing
             self._queue.extend([self._any_step()] * int(self.random.integers(2, 10)))
-        elif self.env.player.inventory["energy"] < 4 or luck < 0.60:
+        elif self.env.player.inventory["energy"] < 3 or luck < 0.585:  # rarely: he sleeps on for up to a hundred steps
             self._queue.extend(["sleep"] * 2)
         else:
             self._use_something()

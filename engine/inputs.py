@@ -1,0 +1,51 @@
+"""What a world is given, checked at its door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def checked_action(action: np.ndarray, batch: int, buttons: int) -> np.ndarray:
+    """An action (B, A) of 0 and 1, or one for all worlds (A,), as uint8 (B, A). Raises ValueError where it is none."""
+    action = np.asarray(action)
+    expected = (batch, buttons)
+    if action.shape == expected[1:]:
+        action = np.broadcast_to(action, expected)
+    if action.shape != expected or not np.isin(action, (0, 1)).all():
+        raise ValueError(f"world: expected actions of 0 and 1, shape {expected}, got shape {action.shape}")
+    return np.array(action, np.uint8)
+
+
+def checked_seeds(seed: int | Sequence[int], batch: int) -> list[int]:
+    """A seed for each world: as given, or seed + index from one number. Raises ValueError for others."""
+    seeds = [seed + b for b in range(batch)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != batch or any(s < 0 for s in seeds):
+        raise ValueError(f"world: expected {batch} seeds of 0 or more, got {seeds[:4]}...")
+    return seeds
+
+
+def checked_mask(only: np.ndarray | None, batch: int) -> np.ndarray | None:
+    """A mask (B,) of worlds, None where it names all of them. Raises ValueError for another shape."""
+    if only is not None and np.shape(only) != (batch,):
+        raise ValueError(f"world: expected a mask ({batch},), got {np.shape(only)}")
+    return None if only is None or np.all(only) else only
+
+
+def checked_frames(
+    frames: np.ndarray, actions: np.ndarray | None, batch: int, height: int, width: int, buttons: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real frames uint8 (B, n, H, W, 3), n >= 1, and what produced them (B, n, A), by default nothing, as uint8.
+
+    Raises ValueError for other shapes or types.
+    """
+    frames = np.asarray(frames)
+    shape = (batch, frames.shape[1] if frames.ndim == 5 else 1, height, width, 3)
+    if frames.dtype != np.uint8 or frames.shape != shape or not frames.shape[1]:
+        raise ValueError(f"world: expected uint8 frames (B, n, H, W, 3) = {shape}, got {frames.dtype} {frames.shape}")
+    expected = (batch, frames.shape[1], buttons)
+    acted = np.zeros(expected, np.uint8) if actions is None else np.asarray(actions)
+    if acted.shape != expected:
+        raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
+    return frames, np.array(acted, np.uint8)

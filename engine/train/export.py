@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -47,6 +48,23 @@ class Exporter:
         """Stages that parts went through which are only handed on, where they are not among `stages` already."""
         wanted = self.material.carried.keys() - {stage["stage"] for stage in stages}
         return [stage for stage in self.material.notes.get("stages", []) if stage.get("stage") in wanted]
+
+
+def add_part(
+    folder: Path, base: tuple[Mapping[str, Any], Mapping[str, Mapping[str, Tensor]]], part: Any, weights: Any, done: Any
+) -> None:
+    """Write a checkpoint that is another one, `base` (config and tensors), and a part more.
+
+    part: its shape, a dataclass. weights: its tensors. done: the stage that trained it (see `done`), named as the part;
+    what was said of an earlier training of it goes.
+    """
+    config, tensors = base
+    notes, name = config.get("notes", {}), done["stage"]
+    stages = [stage for stage in notes.get("stages", []) if stage.get("stage") != name]
+    described = {key: value for key, value in config.items() if key not in ("files", "format")}
+    described["notes"] = {**notes, "hardware": runtime.hardware(), "stages": [*stages, done]}
+    described[name] = asdict(part)
+    checkpoint.save(folder, described, {**tensors, name: weights})
 
 
 def done(stage: str, step: int, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.loading import fits
-from engine.train.optimizers import unpack_optimizers
+from engine.train.optimizers import pack_optimizers, unpack_optimizers
 
 Tensors = dict[str, dict[str, Tensor]]
 """Tensors by name, for each group of a checkpoint or of a saved state."""
@@ -18,6 +18,15 @@ Tensors = dict[str, dict[str, Tensor]]
 def joined(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Weights of several parts in one group, `PART.NAME`."""
     return {f"{part}.{name}": p for part, own in parts.items() for name, p in own.items()}
+
+
+def stored(
+    model: Mapping[str, Mapping[str, Tensor]],
+    mean: Mapping[str, Mapping[str, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> Tensors:
+    """What a stage saves: weights by part as they are trained, those of their running mean, and the optimizers'."""
+    return {"model": joined(model), "ema": joined(mean), "optimizer": pack_optimizers(optimizers)}
 
 
 @torch.no_grad()

@@ -27,13 +27,13 @@ from engine.train.export import Exporter, Parts, done
 from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before, trained_weights
 from engine.train.memory_weights import MemoryWeights
-from engine.train.optimizers import muon_and_adamw, pack_optimizers
+from engine.train.optimizers import muon_and_adamw
 from engine.train.options import DistillOptions, chosen
 from engine.train.prediction import Prediction
 from engine.train.randomness import Randomness
 from engine.train.rollouts import FoldedContext, Player, repeated, rollout_depth
 from engine.train.running_mean import RunningMean
-from engine.train.state import Tensors, copy_back, joined
+from engine.train.state import Tensors, copy_back, stored
 
 
 class DistillStage:
@@ -136,11 +136,8 @@ class DistillStage:
         )
 
     def tensors(self) -> Tensors:
-        return {
-            "model": joined({**self.trained, "teacher": dict(self.teacher.named_parameters())}),
-            "ema": joined({**self.mean.parts, "memory": self.memory.own}),
-            "optimizer": pack_optimizers(self.optimizers),
-        }
+        trained = {**self.trained, "teacher": dict(self.teacher.named_parameters())}
+        return stored(trained, {**self.mean.parts, "memory": self.memory.own}, self.optimizers)
 
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)

@@ -21,12 +21,12 @@ from engine.train.export import Exporter, done
 from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before
 from engine.train.noise import context_levels, noise_levels, weighed
-from engine.train.optimizers import muon_and_adamw, pack_optimizers
+from engine.train.optimizers import muon_and_adamw
 from engine.train.options import GeneratorOptions, chosen
 from engine.train.prediction import Prediction, with_own_frames
 from engine.train.randomness import Randomness
 from engine.train.running_mean import RunningMean
-from engine.train.state import Tensors, copy_back, joined
+from engine.train.state import Tensors, copy_back, stored
 
 OWN_FRAMES_FROM = 1000
 """The first step whose context may be the generator's own drawings: before, they show nothing yet."""
@@ -101,11 +101,7 @@ class GeneratorStage:
         return f"{step} steps, {frames} frames; held-out maps, next frame against the codec's own: {text}"
 
     def tensors(self) -> Tensors:
-        return {
-            "model": joined(self.trained),
-            "ema": joined(self.mean.parts),
-            "optimizer": pack_optimizers(self.optimizers),
-        }
+        return stored(self.trained, self.mean.parts, self.optimizers)
 
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from engine.loading import load_codec, load_generator
 from engine.model.generator import Clip, Generator, clean_pass, teacher_forced
 from engine.model.heads import Heads, HeadsConfig, symlog
 from engine.model.sampler import denoising_step_list, sample
-from engine.train.export import done
+from engine.train.export import add_part, done
 from engine.train.loop import run_leg
 from engine.train.material import codec_tag
 from engine.train.optimizers import pack_optimizers
@@ -203,13 +203,9 @@ class HeadsStage:
 
     def export(self, step: int) -> None:
         """The run's folder becomes the checkpoint that it began with, and heads."""
-        config = {name: value for name, value in self.base_config.items() if name not in ("files", "format")}
-        notes = config.get("notes", {})
-        stages = [stage for stage in notes.get("stages", []) if stage.get("stage") != self.name]
-        stages.append(done(self.name, step, self.state))
-        config["notes"] = {**notes, "hardware": runtime.hardware(), "stages": stages}
-        config["heads"] = asdict(replace(self.heads.config, threshold=self.state["threshold"]))
-        checkpoint.save(self.options.run, config, {**self.base, "heads": self.mean.parts["heads"]})
+        shape = replace(self.heads.config, threshold=self.state["threshold"])
+        trained = done(self.name, step, self.state)
+        add_part(self.options.run, (self.base_config, self.base), shape, self.mean.parts["heads"], trained)
 
 
 def heads_config(options: HeadsOptions, generator: Generator, data: SignalSampler) -> HeadsConfig:

@@ -26,13 +26,13 @@ from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before, trained_weights
 from engine.train.memory_weights import MemoryWeights
 from engine.train.noise import context_levels, noise_levels, weighed
-from engine.train.optimizers import muon_and_adamw, pack_optimizers
+from engine.train.optimizers import muon_and_adamw
 from engine.train.options import JointOptions, chosen
 from engine.train.prediction import Prediction, with_own_frames
 from engine.train.randomness import Randomness
 from engine.train.rollouts import FoldedContext, Player, carried, repeated, rollout_depth
 from engine.train.running_mean import RunningMean
-from engine.train.state import Tensors, copy_back, joined
+from engine.train.state import Tensors, copy_back, stored
 
 
 class JointStage:
@@ -132,11 +132,7 @@ class JointStage:
         return f"{step} steps, {self.state['frames']} frames; held-out maps, dB against the codec's own: {text}"
 
     def tensors(self) -> Tensors:
-        return {
-            "model": joined(self.trained),
-            "ema": joined(self.mean.parts),
-            "optimizer": pack_optimizers(self.optimizers),
-        }
+        return stored(self.trained, self.mean.parts, self.optimizers)
 
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)

@@ -27,11 +27,11 @@ from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before, trained_weights
 from engine.train.memory_weights import MemoryWeights
 from engine.train.noise import noise_levels, weighed
-from engine.train.optimizers import muon_and_adamw, pack_optimizers
+from engine.train.optimizers import muon_and_adamw
 from engine.train.options import MemoryOptions
 from engine.train.randomness import Randomness
 from engine.train.running_mean import RunningMean
-from engine.train.state import Tensors, copy_back, joined
+from engine.train.state import Tensors, copy_back, stored
 
 
 class MemoryStage:
@@ -112,11 +112,7 @@ class MemoryStage:
         )
 
     def tensors(self) -> Tensors:
-        return {
-            "model": joined(self.trained),
-            "ema": joined({**self.mean.parts, "generator": self.generator}),
-            "optimizer": pack_optimizers(self.optimizers),
-        }
+        return stored(self.trained, {**self.mean.parts, "generator": self.generator}, self.optimizers)
 
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import checkpoint, runtime
+from engine import checkpoint
 from engine.config import Geometry, WorldConfig
 from engine.data.clips import Latents, check_data, load_latents
 from engine.data.poses import load_steps
@@ -22,13 +22,12 @@ from engine.errors import UserError
 from engine.loading import load_codec
 from engine.model.motion import TURN, Motion, MotionConfig, rounded, wrong
 from engine.pictures import save_grid
-from engine.train.export import done
+from engine.train.export import add_part, done
 from engine.train.loop import run_leg
 from engine.train.material import codec_tag
-from engine.train.optimizers import pack_optimizers
 from engine.train.options import MotionOptions, chosen
 from engine.train.running_mean import RunningMean
-from engine.train.state import Tensors, copy_back, joined
+from engine.train.state import Tensors, copy_back, stored
 
 NOISE = 0.1
 """Greatest deviation of the noise on half of the latents: in play they are drawn, and never quite real ones."""
@@ -171,28 +170,16 @@ class MotionStage:
         )
 
     def tensors(self) -> Tensors:
-        return {
-            "model": joined(self.trained),
-            "ema": joined(self.mean.parts),
-            "optimizer": pack_optimizers(self.optimizers),
-        }
+        return stored(self.trained, self.mean.parts, self.optimizers)
 
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)
 
     def export(self, step: int) -> None:
         """The run's folder becomes the checkpoint that it began with, and motion."""
-        config = {name: value for name, value in self.base_config.items() if name not in ("files", "format")}
-        notes = config.get("notes", {})
-        stages = [stage for stage in notes.get("stages", []) if stage.get("stage") != self.name]
-        config["notes"] = {
-            **notes,
-            "hardware": runtime.hardware(),
-            "stages": [*stages, done(self.name, step, self.state)],
-        }
-        config["motion"] = asdict(self.model.config)
         half = {name: p.detach().half() for name, p in self.mean.parts["motion"].items()}
-        checkpoint.save(self.options.run, config, {**self.base, "motion": half})
+        trained = done(self.name, step, self.state)
+        add_part(self.options.run, (self.base_config, self.base), self.model.config, half, trained)
 
 
 def run(options: MotionOptions) -> None:

@@ -92,6 +92,9 @@ def test_tables_and_starts_may_be_left_out(write) -> None:
         ('w = "forward"', "w = 1", ": keys.w: expected a text, got 1"),
         ('w = "forward"', 'back = "forward"', "'back' is itself a button"),
         ("title =", "title", ": not valid TOML: "),
+        ("[keys]", '[geometry]\nview = "above"\n[keys]', ": geometry: unknown view 'above'; known: top, first-person"),
+        ("[keys]", '[geometry]\nview = "top"\nstep = 0\n[keys]', ": geometry: step must be above 0"),
+        ("[keys]", "[geometry]\nstep = 1\n[keys]", ": geometry: missing 'view'"),
     ],
 )
 def test_a_mistake_in_a_world_file_is_one_clear_line(write, before: str, after: str, message: str) -> None:

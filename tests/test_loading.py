@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import WorldConfig, load_world
+from engine.config import Geometry, WorldConfig, load_world
 from engine.errors import UserError
 from engine.loading import fitted, load_codec, load_starts, open_world
-from tests.support.weights import write_weights
+from engine.model.motion import MotionConfig
+from tests.support.weights import CHANNELS, write_weights
 
 CONFIG = load_world("doom-plain")
 
@@ -51,6 +52,28 @@ def test_weights_that_do_not_fit_their_config_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"codec: the weights do not fit: basis: expected \(768, 32\)"):
         load_codec(tmp_path)
+
+
+def test_a_world_with_geometry_needs_a_motion_model_that_fits(tmp_path: Path) -> None:
+    config = replace(CONFIG, geometry=Geometry(view="first-person", step=24.0))
+    with pytest.raises(UserError, match=r"has no motion, which the \[geometry\] of doom-plain needs; make one with"):
+        open_world(config, checkpoint=write_checkpoint(tmp_path / "none"), threads=1)
+    for tokens, says in ((12, ""), (13, "its motion model does not fit its generator")):
+        folder = write_checkpoint(tmp_path / str(tokens), steps=MotionConfig(tokens, CHANNELS, 6, hidden=8))
+        if says:
+            with pytest.raises(UserError, match=says):
+                open_world(config, checkpoint=folder, threads=1)
+            continue
+        for found in (config, CONFIG):  # a world without geometry takes it all the same
+            world = open_world(found, checkpoint=folder, threads=1)
+            world.reset(0, np.zeros((1, 1, 48, 64, 3), np.uint8))
+            world.step(np.ones(6, np.uint8))
+            assert world.posed and world.history.pose.any()
+    damaged = json.loads((folder / "config.json").read_text())
+    del damaged["motion"]["channels"]
+    (folder / "config.json").write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match="motion: missing 'channels'"):
+        open_world(config, checkpoint=folder, threads=1)
 
 
 def test_a_world_is_opened_in_the_preset_of_its_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from engine.model.codec import Codec, CodecConfig
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.heads import Heads, HeadsConfig
 from engine.model.memory import Memory, MemoryConfig
+from engine.model.motion import Motion, MotionConfig
 from tests.support.models import shaken
 
 CHANNELS, DIM, DEPTH = 24, 32, 2
@@ -26,13 +27,14 @@ def write_weights(
     motion: Sequence[Sequence[float]] = (),
     memory: MemoryConfig | None = None,
     heads: tuple[HeadsConfig, float] | None = None,
+    steps: MotionConfig | None = None,
     **changes: Any,
 ) -> Path:
     """Write a checkpoint of the preset `nano`, with frames of 48x64; returns its folder.
 
     memory: with a memory model of this shape. heads: with heads of this shape, and the bias of their termination:
-    far below 0, and no episode ends; far above, and each ends at once. changes: entries of ``config.json`` in place of
-    those that belong to the weights.
+    far below 0, and no episode ends; far above, and each ends at once. steps: with a motion model of this shape.
+    changes: entries of ``config.json`` in place of those that belong to the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -65,6 +67,9 @@ def write_weights(
         if heads is not None:
             config["heads"] = asdict(heads[0])
             tensors["heads"] = _random_heads(*heads)
+        if steps is not None:
+            config["motion"] = asdict(steps)
+            tensors["motion"] = _weights_of(shaken(Motion(steps), seed=2))
     checkpoint.save(folder, {**config, **changes}, tensors)
     return folder
 

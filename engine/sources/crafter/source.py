@@ -42,6 +42,8 @@ LEAST_AREA, MOST_AREA = 24, 256
 """Tiles that a map may have from side to side."""
 PLACES = ("water", "sand", "tree", "stone", "coal", "iron", "diamond", "lava", "path", "table", "furnace")
 """Beside which an episode can begin."""
+OPTIONS = ("area", "night", "length", "varied")
+"""What a world's `source_options` may name."""
 RATE = 8
 """Steps that are a second of play."""
 
@@ -81,7 +83,10 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         night: bool = False,
         length: int = 10_000,
         varied: float = 0.0,
+        **others: Any,
     ) -> None:
+        for option in others:
+            raise UserError(unknown("option of the Crafter source", option, OPTIONS))
         for button in buttons:
             if button not in BUTTONS:
                 raise UserError(unknown("button of the Crafter source", button, BUTTONS))
@@ -96,7 +101,7 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         _check_whole("length", length, 0, 10**9)
         if not isinstance(night, bool):
             raise UserError(f"Crafter's night must be true or false, not {night!r}")
-        if not 0 <= varied <= 1:
+        if isinstance(varied, bool) or not isinstance(varied, int | float) or not 0 <= varied <= 1:
             raise UserError(f"Crafter's varied is a share from 0 to 1, not {varied!r}")
         self.crafter = _import_crafter()
         self.buttons, self.height, self.width = tuple(buttons), height, width

@@ -82,9 +82,7 @@ class MotionStage:
 
     def __init__(self, options: MotionOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
         if config.geometry is None:
-            raise UserError(
-                f"{config.name} has no [geometry]: say view and step of its poses, and its motion is learnt"
-            )
+            raise UserError(f"{config.name} has no [geometry] in its file; give it one, and its motion can be learnt")
         self.options, self.device, self.processes = options, device, processes
         own = options.run / checkpoint.CONFIG
         folder = options.init or (options.run if own.exists() else config.checkpoint_path)

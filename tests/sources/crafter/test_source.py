@@ -195,6 +195,8 @@ def test_the_survivor_uses_every_button_bumps_into_things_and_comes_back() -> No
         ({"length": -1}, "length must be a whole number from 0"),
         ({"night": 1}, "night must be true or false"),
         ({"varied": 2}, "varied is a share from 0 to 1"),
+        ({"varied": "much"}, "varied is a share from 0 to 1"),
+        ({"nigth": True}, "unknown option of the Crafter source 'nigth'; .*nearest: 'night'"),
         ({"render_mode": "human"}, "render_mode must be"),
     ],
 )

@@ -36,7 +36,7 @@ class MemoryWeights:
     """The weights of a memory model that a run begins with: those of `init`, else ones that fold as `generator` reads.
 
     shape: as the options ask for; with an `init` that has a memory, its budget is taken unless they name one. The stage
-    keeps that budget in its state, for a run may go on without its `init`; see `with_budget`.
+    keeps that budget in its state, for a run may go on without its `init`; see `shape_to_export`.
     own: what is trained, float32 by name, on `device`: all weights, or the factors of a low-rank difference to the
     generator's. The methods take such weights as arguments, for it may be the running mean that is asked for.
     Raises UserError where options and `init` do not go together.
@@ -51,6 +51,7 @@ class MemoryWeights:
         dtype: torch.dtype,
     ) -> None:
         self.shape, self.dtype = memory_config(options, generator.config), dtype
+        self.budget_named = options.budget is not None
         net = Memory(self.shape, generator.config).start_from(generator)
         own: dict[str, Tensor] = dict(net.named_parameters())
         if self.shape.rank:
@@ -95,9 +96,9 @@ class MemoryWeights:
 
         return [(joined(k), joined(v)) for k, v in found], position
 
-    def with_budget(self, budget: int) -> MemoryConfig:
-        """The shape to export: with the budget that the run began with."""
-        return replace(self.shape, budget=budget)
+    def shape_to_export(self, begun: int) -> MemoryConfig:
+        """The shape with the budget that the options name, else with the one that the run has begun with."""
+        return self.shape if self.budget_named else replace(self.shape, budget=begun)
 
     def settings(self) -> dict[str, int | str]:
         """What a run keeps from its beginning."""

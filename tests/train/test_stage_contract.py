@@ -207,6 +207,8 @@ def test_a_run_that_goes_on_without_its_beginning_keeps_the_budget_that_it_had_f
     assert config["memory"]["budget"] == checkpoint.read_config(runs.root / "memory")["memory"]["budget"] == 40
     runs.train("joint", tmp_path, steps=2, init=None)
     assert checkpoint.read_config(tmp_path)["memory"]["budget"] == 40
+    runs.train("joint", tmp_path, steps=3, init=None, budget=52)  # until another one is asked for
+    assert checkpoint.read_config(tmp_path)["memory"]["budget"] == 52
 
 
 @pytest.mark.parametrize("name", CLASSES)

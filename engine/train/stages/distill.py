@@ -145,7 +145,7 @@ class DistillStage:
     def export(self, step: int) -> None:
         parts: Parts = {
             "generator": (self.model.config, self.mean.parts["generator"]),
-            "memory": (self.memory.with_budget(self.state["budget"]), self.memory.own),
+            "memory": (self.memory.shape_to_export(self.state["budget"]), self.memory.own),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 

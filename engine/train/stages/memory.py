@@ -120,7 +120,7 @@ class MemoryStage:
     def export(self, step: int) -> None:
         parts = {
             "generator": (self.model.config, self.generator),
-            "memory": (self.memory.with_budget(self.state["budget"]), self.mean.parts["memory"]),
+            "memory": (self.memory.shape_to_export(self.state["budget"]), self.mean.parts["memory"]),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
 

@@ -222,14 +222,14 @@ class History:
         layers = -(-self.config.depth // self.folding.block)
         if only is not None:
             while done := self.folding.catch_up(self.memory, self.count, worlds, layers):
-                self._keep(done)
+                self._store(done)
         else:
             offset = self.config.sink + self.config.window
-            self._keep(self.folding.slice(self.memory, self.count, layers, offset))
+            self._store(self.folding.slice(self.memory, self.count, layers, offset))
         for b in worlds:
             self._recall(b)
 
-    def _keep(self, done: Iterable[FoldedBlock]) -> None:
+    def _store(self, done: Iterable[FoldedBlock]) -> None:
         """Take blocks that are folded into cold storage, and free the slots of their frames."""
         for folded in done:
             b, frames = folded.world, folded.frames
@@ -284,7 +284,7 @@ class History:
             return
         if policy.folds and self.folding is not None and self.memory is not None:
             while done := self.folding.catch_up(self.memory, self.count, range(self.batch)):
-                self._keep(done)
+                self._store(done)
         kept = [policy.stays(order) for order in self._filled()]
         slots, blocks = max(policy.slots(), *map(len, kept)), max(map(len, self.cold))
         self.buffers = self.buffers.resized(slots, policy.hot_slots(blocks), kept)

@@ -18,6 +18,12 @@ TURN = 15.0
 """Degrees that count as much as a step in the network's output: what a turn of one step usually is."""
 FINEST, FINEST_TURN = 1 / 64, 1 / 8
 """Steps and degrees to which what the network says is rounded, so that the last bit of a sum decides nothing."""
+CLEAR = 0.4
+"""Steps, or turns of `TURN` degrees, by which the network must say something else than the usual step, to be believed.
+
+Where steps are not whole, what it says of usual ones is never quite right, and what it has not seen enough of is a
+guess somewhere between: on held-out maps the usual step was the better answer up to here (LOG.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,12 @@ class Motion(nn.Module):
 
     A step is forward and to the left, in the world's steps, and turned to the left in degrees, all seen from where the
     player looks before it.
+
+    usual (A, 3): the step that each button leads to where nothing is in the way, in the network's own units; those of
+    several buttons add up.
     """
+
+    usual: Tensor
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
@@ -55,6 +66,7 @@ class Motion(nn.Module):
         self.enter = nn.Linear(c.tokens * c.features + c.actions, c.hidden)
         self.middle = nn.Linear(c.hidden, c.hidden // 2)
         self.leave = nn.Linear(c.hidden // 2, 3)
+        self.register_buffer("usual", torch.zeros(c.actions, 3))
 
     def forward(self, latents: Tensor, action: Tensor) -> Tensor:
         """As learnt: float32 (B, 3), turns in units of `TURN` degrees, nothing rounded."""
@@ -64,13 +76,27 @@ class Motion(nn.Module):
 
     @torch.no_grad()
     def step(self, latents: Tensor, action: Tensor) -> np.ndarray:
-        """The step, float64 (B, 3), in steps and degrees; whole steps and turns of `TURN` degrees with `snap`.
+        """The step, float64 (B, 3), in steps and degrees; see `decided`.
 
         Each world is asked alone: how a product is summed may depend on the number of rows, and a step that falls to
         the other side of a rounding would lead a world elsewhere because of its neighbours.
         """
-        rows = [self(latents[b : b + 1], action[b : b + 1]) for b in range(len(latents))]
-        return rounded(torch.cat(rows).cpu().numpy().astype(np.float64), self.config.snap)
+        rows = torch.cat([self(latents[b : b + 1], action[b : b + 1]) for b in range(len(latents))])
+        return self.decided(rows, action)
+
+    @torch.no_grad()
+    def decided(self, said: Tensor, action: Tensor) -> np.ndarray:
+        """What `forward` says (B, 3) of an action (B, A), as a step float64 (B, 3) in steps and degrees.
+
+        With `snap` whole steps and turns of `TURN` degrees; else the usual step of the buttons, unless the network says
+        clearly something else (`CLEAR`).
+        """
+        told, usual = (x.cpu().numpy().astype(np.float64) for x in (said, action.float() @ self.usual))
+        if self.config.snap:
+            return rounded(told, snap=True)
+        apart = np.abs(told - usual)
+        clear = (np.hypot(apart[:, 0], apart[:, 1]) > CLEAR) | (apart[:, 2] > CLEAR)
+        return rounded(np.where(clear[:, None], told, usual), snap=False)
 
 
 def rounded(said: np.ndarray, snap: bool) -> np.ndarray:

@@ -27,6 +27,15 @@ def test_what_is_said_is_rounded_to_whole_steps_or_finely() -> None:
     assert (fine * (64, 64, 8) == np.round(fine * (64, 64, 8))).all()
 
 
+def test_the_usual_step_of_the_buttons_counts_unless_something_else_is_clearly_said() -> None:
+    motion = Motion(MotionConfig(6, 8, 3))
+    motion.usual.copy_(torch.tensor([[1.0, 0, 0], [0, 0.5, 0], [0, 0, 1.0]]))
+    action = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
+    said = torch.tensor([[0.8, 0.1, 0], [0.3, 0, 0], [1.1, 0.4, 0], [0, 0, 0.7], [0, 0, 0.1]])
+    expected = np.array([[1, 0, 0], [0.3, 0, 0], [1, 0.5, 0], [0, 0, 15], [0, 0, 1.5]])
+    np.testing.assert_allclose(motion.decided(said, action), expected, atol=1 / 16)
+
+
 def test_mistakes_are_those_that_lead_elsewhere() -> None:
     real = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 179], [0, 0, 15]])
     said = np.array([[1.0, 0, 0], [0, 0, 0], [1, 0.05, 0], [0, 0, -180], [0, 0, 12]])

@@ -69,7 +69,7 @@ def write_weights(
             tensors["heads"] = _random_heads(*heads)
         if steps is not None:
             config["motion"] = asdict(steps)
-            tensors["motion"] = _weights_of(shaken(Motion(steps), seed=2))
+            tensors["motion"] = dict(shaken(Motion(steps), seed=2).state_dict())
     checkpoint.save(folder, {**config, **changes}, tensors)
     return folder
 

@@ -20,7 +20,7 @@ from engine.data.clips import Latents, check_data, load_latents
 from engine.data.poses import load_steps
 from engine.errors import UserError
 from engine.loading import load_codec
-from engine.model.motion import TURN, Motion, MotionConfig, rounded, wrong
+from engine.model.motion import TURN, Motion, MotionConfig, wrong
 from engine.pictures import save_grid
 from engine.train.export import add_part, done
 from engine.train.loop import run_leg
@@ -66,6 +66,11 @@ class Steps:
                 found[kind.ravel() == number] = np.median(self.steps[same], 0)
         return found
 
+    def usual_of_buttons(self) -> np.ndarray:
+        """The usual step of each button, (A, 3), in units of the network's output, such that several add up best."""
+        held = self.latents.actions[torch.from_numpy(self.learnable)].double().numpy()
+        return np.linalg.lstsq(held, self.usual[self.learnable] / (1.0, 1.0, TURN), rcond=None)[0]
+
     def of(self, frames: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (n, N, C) before, actions (n, A) and steps (n, 3), in units of the network's output."""
         at = torch.from_numpy(frames)
@@ -101,6 +106,7 @@ class MotionStage:
             c.tokens, c.channels, len(config.buttons), options.features, options.hidden, config.geometry.snap
         )
         self.model = Motion(shape).to(device)
+        self.model.usual.copy_(torch.from_numpy(self.train_set.usual_of_buttons()))
         self.trained = {"motion": dict(self.model.named_parameters())}
         self.mean = RunningMean(self.trained, DECAY)
         self.optimizers = [torch.optim.AdamW(self.model.parameters(), lr=options.lr, weight_decay=0.01)]
@@ -140,11 +146,11 @@ class MotionStage:
         """The share of held-out steps that come out wrong, of all and of the unusual ones, beside that of the keys."""
         data, snap = self.held_out, self.model.config.snap
         model = Motion(self.model.config).to(self.device)
-        model.load_state_dict(self.mean.parts["motion"])
+        model.load_state_dict(self._weights())
         said = np.zeros((len(data.learnable), 3))
         for at in range(0, len(said), 1024):
             latents, action, _ = data.of(data.learnable[at : at + 1024], self.device)
-            said[at : at + 1024] = rounded(model(latents, action).cpu().double().numpy(), snap)
+            said[at : at + 1024] = model.decided(model(latents, action), action)
         mistaken = wrong(said, data.steps[data.learnable], snap)
         unusual = np.isin(data.learnable, data.unusual)
         shown = np.concatenate((data.learnable[mistaken], data.unusual, data.learnable))[:SHOWN]
@@ -173,9 +179,13 @@ class MotionStage:
     def restore(self, tensors: Tensors) -> None:
         copy_back(self.tensors(), tensors, self.optimizers, self.name)
 
+    def _weights(self) -> dict[str, Tensor]:
+        """The running mean, and the usual steps."""
+        return {**self.mean.parts["motion"], "usual": self.model.usual}
+
     def export(self, step: int) -> None:
         """The run's folder becomes the checkpoint that it began with, and motion."""
-        half = {name: p.detach().half() for name, p in self.mean.parts["motion"].items()}
+        half = {name: p.half() for name, p in self._weights().items()}
         trained = done(self.name, step, self.state)
         add_part(self.options.run, (self.base_config, self.base), self.model.config, half, trained)
 

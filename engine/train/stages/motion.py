@@ -143,7 +143,7 @@ class MotionStage:
 
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:
-        """The share of held-out steps that come out wrong, of all and of the unusual ones, beside that of the keys."""
+        """The share of held-out steps that come out wrong, and how far off they are on average, beside the keys."""
         data, snap = self.held_out, self.model.config.snap
         model = Motion(self.model.config).to(self.device)
         model.load_state_dict(self._weights())
@@ -153,12 +153,15 @@ class MotionStage:
             said[at : at + 1024] = model.decided(model(latents, action), action)
         mistaken = wrong(said, data.steps[data.learnable], snap)
         unusual = np.isin(data.learnable, data.unusual)
+        real, usual = data.steps[data.learnable], data.usual[data.learnable]
         shown = np.concatenate((data.learnable[mistaken], data.unusual, data.learnable))[:SHOWN]
         self._show(folder, shown)
         return {
             "wrong": float(mistaken.mean()),
             "wrong_unusual": float(mistaken[unusual].mean()) if unusual.any() else 0.0,
             "keys_wrong": float(unusual.mean()),
+            "off": float(np.hypot(*(said - real)[:, :2].T).mean()),
+            "keys_off": float(np.hypot(*(usual - real)[:, :2].T).mean()),
             "steps": float(len(said)),
         }
 
@@ -170,7 +173,8 @@ class MotionStage:
     def report(self, step: int, scores: dict[str, float]) -> str:
         return (
             f"{step} steps; of {scores['steps']:.0f} held-out steps {scores['wrong']:.3%} come out wrong, of those "
-            f"that went another way than usual {scores['wrong_unusual']:.2%}; by keys alone {scores['keys_wrong']:.2%}"
+            f"that went another way than usual {scores['wrong_unusual']:.2%}; by keys {scores['keys_wrong']:.2%}; "
+            f"{scores['off']:.4f} steps off on average, by keys {scores['keys_off']:.4f}"
         )
 
     def tensors(self) -> Tensors:

@@ -42,6 +42,8 @@ LEAST_AREA, MOST_AREA = 24, 256
 """Tiles that a map may have from side to side."""
 PLACES = ("water", "sand", "tree", "stone", "coal", "iron", "diamond", "lava", "path", "table", "furnace")
 """Beside which an episode can begin."""
+MARGIN = TILES // 2 + 1
+"""Tiles from the map's edge within which the edge comes into view: grey, and nothing that a dream should have."""
 OPTIONS = ("area", "night", "length", "varied")
 """What a world's `source_options` may name."""
 RATE = 8
@@ -203,8 +205,8 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         world, size = self.world, self.area
         free = [
             (x, y)
-            for x in range(1, size - 1)
-            for y in range(1, size - 1)
+            for x in range(MARGIN, size - MARGIN)
+            for y in range(MARGIN, size - MARGIN)
             if world[x, y][0] in self.crafter.constants.walkable and world[x, y][1] is None
         ]
         sides = ((-1, 0), (1, 0), (0, -1), (0, 1))

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from engine.actions import encode
-from engine.sources.crafter.source import CrafterEnv
+from engine.sources.crafter.source import MARGIN, CrafterEnv
 
 Tile: TypeAlias = tuple[int, int]
 Wanted: TypeAlias = Callable[[Tile, str, Any], bool]
@@ -105,11 +105,15 @@ class Survivor:
         return str(self.random.choice(list(STEPS.values())))
 
     def _somewhere(self) -> Wanted:
-        x, y = self.random.integers(2, self.env.area - 2, 2)
+        x, y = self.random.integers(MARGIN, self.env.area - MARGIN, 2)
         return lambda tile, material, thing: abs(tile[0] - x) + abs(tile[1] - y) <= 1 and self._can_stand(material)
 
     def _can_stand(self, material: str) -> bool:
         return material in self.env.crafter.constants.walkable
+
+    def _inland(self, tile: Tile) -> bool:
+        """Whether the map's edge is out of view from there: what is learnt from should have none."""
+        return all(MARGIN <= value < self.env.area - MARGIN for value in tile)
 
     def _use_something(self) -> None:
         """Go to a kind of thing that is of use now, and use it a few times."""
@@ -149,7 +153,7 @@ class Survivor:
             for step in self.random.permutation(list(STEPS)).tolist():
                 there = (here[0] + step[0], here[1] + step[1])
                 material, thing = world[there]
-                if material is None or there in before:
+                if material is None or there in before or not self._inland(there):
                     continue
                 if wanted(there, material, thing):
                     self._queue.extend(_way(before, here, (step[0], step[1]))[:MOST_STEPS])

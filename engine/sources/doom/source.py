@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ TURN = 15
 STEP_LENGTH = 24.0
 """Map units in a step of walking or strafing."""
 _SETTLE_TICS = 12  # the engine ignores buttons for the first 7 tics of a life
+_BEGAN = time.time()
 _HEADINGS = 360 // TURN
 _CIRCLE = 65536  # the engine's turns are counted in 1/65536 of a circle
 
@@ -232,12 +234,18 @@ def _start(vizdoom: ModuleType, game: Any, folder: Path, wad: Path, resolution: 
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.add_game_args("+movebob 0 +cl_run 0")
-    litter = Path("_vizdoom")  # the engine makes this empty folder wherever it is started
-    ours = not litter.exists()
     game.init()
-    if ours:
-        with suppress(OSError):
-            litter.rmdir()
+    _remove_litter(Path("_vizdoom"))
+
+
+def _remove_litter(folder: Path) -> None:
+    """Remove the empty folder that the engine makes wherever it is started, whichever process made it first.
+
+    One that was there before this program is somebody else's.
+    """
+    with suppress(OSError):
+        if folder.stat().st_mtime >= _BEGAN - 1:  # clocks of files may be a little coarse
+            folder.rmdir()
 
 
 def _end(game: Any, folder: Path) -> None:

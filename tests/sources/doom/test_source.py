@@ -15,6 +15,7 @@ from engine.actions import encode
 from engine.config import load_world, project_root
 from engine.errors import UserError
 from engine.sources import make_source
+from engine.sources.doom import source as doom_source
 from engine.sources.doom.source import BUTTONS, STEP_LENGTH, DoomEnv
 from tests.support import leftovers
 
@@ -178,6 +179,17 @@ def test_an_unknown_button_or_size_is_an_error():
         DoomEnv(("forwards",))
     with pytest.raises(UserError, match="frames must be"):
         DoomEnv(height=0)
+
+
+def test_the_engine_s_empty_folder_goes_unless_it_was_there_before(tmp_path: Path) -> None:
+    new, old, full = (tmp_path / name for name in ("new", "old", "full"))
+    for folder in (new, old, full):
+        folder.mkdir()
+    os.utime(old, (1, 1))
+    (full / "a").touch()
+    for folder in (new, old, full, tmp_path / "none"):
+        doom_source._remove_litter(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "old"]
 
 
 def test_missing_vizdoom_says_what_to_install(monkeypatch):

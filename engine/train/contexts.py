@@ -17,17 +17,15 @@ from engine.train.rollouts import most_stretches, rollout_length
 class Contexts:
     """Draws clips with blocks to fold (`mag`), with old frames as they are (`full`), or with neither (`window`).
 
-    block: frames that are folded at a time.
-
     deepest: the most stretches of a rollout: those asked for, where batch and data have room.
     """
 
-    def __init__(self, options: JointOptions | DistillOptions, material: Material, block: int) -> None:
-        self.options, self.material, self.shape, self.block = options, material, material.shape, block
+    def __init__(self, options: JointOptions | DistillOptions, material: Material) -> None:
+        self.options, self.material, self.shape = options, material, material.shape
         self.sampler, self.held_out_sampler = (
             material.sampler(split, options.old, options.returns) for split in ("train", "validation")
         )
-        past = max(options.old, self.shape.sink + options.blocks * block)
+        past = max(options.old, self.shape.sink + options.blocks * options.block)
         enough = self.sampler.left[self.sampler.left_before >= past]
         frames = int(enough.max(initial=self.shape.clip))
         self.deepest = min(options.stretches, options.batch, most_stretches(frames, self.shape.clip))
@@ -45,7 +43,7 @@ class Contexts:
         if kind < options.folded_share:
             sink = self.shape.sink * int(random.chance() < 0.7)
             seed = options.seed * 7919
-            found = self.sampler.with_blocks(size, seed, step, options.blocks, self.block, sink, length, rank)
+            found = self.sampler.with_blocks(size, seed, step, options.blocks, options.block, sink, length, rank)
             return self.material.moved(found[0]), self.material.moved(found[1])
         clip = self.sampler.batch(size, options.seed, step, rank, length)
         if kind > (1 + options.folded_share) / 2:
@@ -54,7 +52,7 @@ class Contexts:
 
     def held_out(self) -> tuple[Clip, Clip]:
         """The clips of a validation and the blocks before them: the same ones in every call."""
-        clip, blocks = self.held_out_sampler.with_blocks(24, 1, 0, self.options.blocks, self.block, 2)
+        clip, blocks = self.held_out_sampler.with_blocks(24, 1, 0, self.options.blocks, self.options.block, 2)
         return self.material.moved(clip), self.material.moved(blocks)
 
 

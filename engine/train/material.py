@@ -85,6 +85,8 @@ def _codec_folder(options: LatentOptions, config: WorldConfig, init: Path | None
 
 def carried_parts(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
     """Parts of a checkpoint that stages on latents leave alone: for each its shape and weights."""
+    if not checkpoint.read_config(folder)["files"].keys() & set(CARRIED):
+        return {}  # most have none: do not read all weights again to find out
     config, tensors = checkpoint.load(folder)
     return {name: (config[name], tensors[name]) for name in CARRIED if name in tensors and name in config}
 
@@ -102,6 +104,18 @@ def trained_weights(options: LatentOptions, config: WorldConfig, stage: str) -> 
     if options.init is None and not (options.run / stage / checkpoint.CONFIG).exists():
         return config.checkpoint_path
     return options.init
+
+
+def base_checkpoint(run: Path, init: Path | None, config: WorldConfig) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Where a stage that adds a part to a checkpoint finds it, its config and its tensors.
+
+    That is `init`, else what the run's own folder holds, else the world's. UserError where it has other buttons.
+    """
+    folder = init or (run if (run / checkpoint.CONFIG).exists() else config.checkpoint_path)
+    found, tensors = checkpoint.load(folder)
+    if found.get("buttons") != list(config.buttons):
+        raise UserError(f"--init {folder} was trained for buttons {found.get('buttons')}")
+    return folder, found, tensors
 
 
 def first_generator(shape: GeneratorConfig, init: Path | None) -> Generator:

@@ -5,7 +5,7 @@ deterministic from process to process, and draws noise over the picture at night
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -134,12 +134,13 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         self._check_start(inventory, near)
         self._map_seed, self._begun, self._over = int(chosen), True, False
         self._game._seed, self._game._episode = self._map_seed, 0
-        self._game.reset()
+        self._frame = self._game.reset()
         self.player.inventory.update(inventory or {})
         self._game._last_health = self.player.health
         if near is not None:
             self._stand_beside(near, random)
-        self._frame = self._game.render()
+        if inventory or near is not None:
+            self._frame = self._game.render()
         return self._frame.copy(), self._info(np.zeros(len(self.events), np.uint8))
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -231,9 +232,6 @@ class _Ordered(dict[Any, None]):
 
     def remove(self, thing: Any) -> None:
         del self[thing]
-
-    def __iter__(self) -> Iterator[Any]:
-        return super().__iter__()
 
 
 def _game(crafter: ModuleType, area: int, size: tuple[int, int], length: int, night: bool) -> Any:

@@ -46,7 +46,7 @@ class DistillStage:
         dtype = runtime.pick_dtype(device, options.dtype)
         init = trained_weights(options, config, self.name)
         self.material = Material(options, config, init, device)
-        self.contexts = Contexts(options, self.material, options.block)
+        self.contexts = Contexts(options, self.material)
         torch.manual_seed(options.seed)
         self.model = first_generator(self.material.shape, init).to(device)
         self.memory = MemoryWeights(options, self.model, init, device, dtype)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine import checkpoint, runtime
+from engine import runtime
 from engine.config import WorldConfig
 from engine.data.clips import check_data, load_latents
 from engine.data.poses import load_poses
@@ -33,7 +33,7 @@ from engine.model.heads import Heads, HeadsConfig, symlog
 from engine.model.sampler import denoising_step_list, sample
 from engine.train.export import add_part, done
 from engine.train.loop import run_leg
-from engine.train.material import codec_tag
+from engine.train.material import base_checkpoint, codec_tag
 from engine.train.optimizers import pack_optimizers
 from engine.train.options import HeadsOptions, chosen
 from engine.train.randomness import Randomness
@@ -53,11 +53,7 @@ class HeadsStage:
 
     def __init__(self, options: HeadsOptions, config: WorldConfig, device: torch.device, processes: int = 1) -> None:
         self.options, self.geometry, self.device, self.processes = options, config.geometry, device, processes
-        own = options.run / checkpoint.CONFIG
-        folder = options.init or (options.run if own.exists() else config.checkpoint_path)
-        self.base_config, self.base = checkpoint.load(folder)
-        if self.base_config.get("buttons") != list(config.buttons):
-            raise UserError(f"--init {folder} was trained for buttons {self.base_config.get('buttons')}")
+        folder, self.base_config, self.base = base_checkpoint(options.run, options.init, config)
         self.codec, _ = load_codec(folder)
         check_data(options.data, config, self.codec.config.height, self.codec.config.width)
         dtype = runtime.pick_dtype(device, options.dtype)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import checkpoint
 from engine.config import Geometry, WorldConfig
 from engine.data.clips import Latents, check_data, load_latents
 from engine.data.poses import load_steps
@@ -24,7 +23,7 @@ from engine.model.motion import TURN, Motion, MotionConfig, wrong
 from engine.pictures import save_grid
 from engine.train.export import add_part, done
 from engine.train.loop import run_leg
-from engine.train.material import codec_tag
+from engine.train.material import base_checkpoint, codec_tag
 from engine.train.options import MotionOptions, chosen
 from engine.train.running_mean import RunningMean
 from engine.train.state import Tensors, copy_back, stored
@@ -89,11 +88,7 @@ class MotionStage:
         if config.geometry is None:
             raise UserError(f"{config.name} has no [geometry] in its file; give it one, and its motion can be learnt")
         self.options, self.device, self.processes = options, device, processes
-        own = options.run / checkpoint.CONFIG
-        folder = options.init or (options.run if own.exists() else config.checkpoint_path)
-        self.base_config, self.base = checkpoint.load(folder)
-        if self.base_config.get("buttons") != list(config.buttons):
-            raise UserError(f"--init {folder} was trained for buttons {self.base_config.get('buttons')}")
+        folder, self.base_config, self.base = base_checkpoint(options.run, options.init, config)
         self.codec, _ = load_codec(folder)
         c, tag = self.codec.config, codec_tag(self.codec)
         check_data(options.data, config, c.height, c.width)

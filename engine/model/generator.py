@@ -32,9 +32,14 @@ class GeneratorConfig:
     """Shape of a generator.
 
     rows, columns: tokens of a frame (N = rows * columns). channels: numbers of a token, C. actions: A.
-    window, sink: frames attended to at play. clip: frames of a training clip. far: the greatest age in frames
-    that training saw; older frames are read as if they were `far` old. motion: what each button does to the pose
-    (see `odometry`), empty for a world without one; fov: horizontal field of view in degrees.
+    window, sink: frames attended to at play; with 0 each frame sees itself alone, and its sights. clip: frames of a
+    training clip. far: the greatest age in frames that training saw; older frames are read as if they were `far` old.
+    motion: what each button does to the pose (see `odometry`), empty for a world without one; fov: horizontal field of
+    view in degrees.
+
+    sights: whether it takes what was seen before of each tile (see `engine.model.sights`), and draws what is to be
+    added to it. still_rows: the last rows of tokens that do not scroll with the world, such as an inventory. player:
+    the token that shows the player, row * columns + column.
     """
 
     rows: int
@@ -51,13 +56,22 @@ class GeneratorConfig:
     mlp: int = 4
     motion: odometry.Motion = ()
     fov: float = 0.0
+    sights: bool = False
+    still_rows: int = 0
+    player: int = -1
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 16:
             raise ValueError(f"generator: dim {self.dim} must be heads x a multiple of 16, got {self.heads} heads")
-        for name in ("rows", "columns", "channels", "actions", "depth", "window", "clip"):
+        for name in ("rows", "columns", "channels", "actions", "depth", "clip"):
             if getattr(self, name) < 1:
                 raise ValueError(f"generator: {name} must be at least 1, got {getattr(self, name)}")
+        if self.window < (0 if self.sights else 1) or self.sink < 0:
+            raise ValueError(f"generator: window must be at least 1, or 0 with sights, got {self.window}")
+        if not 0 <= self.still_rows < self.rows or not -1 <= self.player < self.columns * (self.rows - self.still_rows):
+            raise ValueError(f"generator: no frame has {self.still_rows} still rows and its player at {self.player}")
+        if self.sights and self.player < 0:
+            raise ValueError("generator: sights need the token that shows the player")
         if self.far <= self.clip or self.window < self.sink:
             raise ValueError("generator: expected far > clip and window >= sink")
         if self.motion and (len(self.motion) != self.actions or any(len(m) != 3 for m in self.motion)):
@@ -91,7 +105,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         c, d = config, config.dim
-        self.enter = nn.Linear(c.channels, d)
+        self.enter = nn.Linear(2 * c.channels + 2 if c.sights else c.channels, d)
         self.place = nn.Parameter(torch.randn(c.tokens, d) * 0.02)
         self.level = LevelEmbedding(d)
         self.action = nn.Sequential(nn.Linear(c.actions, d), nn.SiLU(), nn.Linear(d, d))
@@ -139,9 +153,18 @@ class Generator(nn.Module):
             sin = torch.cat((sin, angles.sin().to(dtype)), -1)
         return Rotation(cos.flatten(1, 2)[:, None], sin.flatten(1, 2)[:, None], moving)
 
-    def entered(self, latents: Tensor, level: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the first block takes: tokens (B, F, N, d), modulation (B, F, 6, d) and, for the end, `final`."""
+    def entered(
+        self, latents: Tensor, level: Tensor, action: Tensor, sights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the first block takes: tokens (B, F, N, d), modulation (B, F, 6, d) and, for the end, `final`.
+
+        sights: (B, F, N, C + 2), none by default.
+        """
         acted, modulation, final = self.condition(level, action)
+        if self.config.sights:
+            if sights is None:
+                sights = latents.new_zeros(*latents.shape[:-1], self.config.channels + 2)
+            latents = torch.cat((latents, sights.to(latents.dtype)), -1)
         x = self.enter(latents.to(self.enter.weight.dtype)) + self.place + acted[..., None, :]
         return x, modulation, final
 
@@ -153,20 +176,23 @@ class Generator(nn.Module):
         rotation: Rotation,
         attend: Attend,
         outputs: list[Tensor] | None = None,
+        sights: Tensor | None = None,
     ) -> Tensor:
         """Predict clean latents (B, F, N, C) from noised ones.
 
         rotation: what `rotation` gives for the frames' poses. `attend(layer, q, k, v)` says who sees whom; q, k
         and v come with their place rotated, q and k with their time not. outputs: a list that each layer's output
-        (B, F, N, d) is appended to.
+        (B, F, N, d) is appended to. sights: (B, F, N, C + 2) float32, where the generator takes them: what it draws is
+        added to what was seen, in float32, so that what stays as it was costs nothing.
         """
-        x, modulation, final = self.entered(latents, level, action)
+        x, modulation, final = self.entered(latents, level, action, sights)
         for i, block in enumerate(self.blocks):
             x = block(x, modulation, rotation, lambda q, k, v, i=i: attend(i, q, k, v))
             if outputs is not None:
                 outputs.append(x)
         scale, shift = final[..., None, :].unbind(2)
-        return self.leave(rms_norm(x) * (1 + scale) + shift)
+        drawn = self.leave(rms_norm(x) * (1 + scale) + shift)
+        return drawn if sights is None else drawn.float() + sights[..., : self.config.channels]
 
 
 @dataclass(frozen=True)
@@ -174,7 +200,8 @@ class Clip:
     """One training batch: M old frames in order of time, then L consecutive ones; F = M + L.
 
     latents (B, F, N, C) float32; actions (B, F, A); position (B, F): frames relative to the clip's first, old
-    ones clipped to at most `far - clip` before it; pose (B, F, 3) float64, see `odometry`. old: M.
+    ones clipped to at most `far - clip` before it; pose (B, F, 3) float64, see `odometry`. old: M. sights (B, F, N,
+    C + 2) float32, for a generator that takes them.
     """
 
     latents: Tensor
@@ -182,10 +209,13 @@ class Clip:
     position: Tensor
     pose: Tensor
     old: int
+    sights: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Clip:
         """The same clips with every tensor changed."""
-        return Clip(change(self.latents), change(self.actions), change(self.position), change(self.pose), self.old)
+        sights = None if self.sights is None else change(self.sights)
+        latents, actions, position, pose = map(change, (self.latents, self.actions, self.position, self.pose))
+        return Clip(latents, actions, position, pose, self.old, sights)
 
 
 def teacher_forced(
@@ -203,10 +233,12 @@ def teacher_forced(
     Two streams in one pass: `context` (B, F, N, C) at `context_level` (B, F), causal over frames; `noisy`
     (B, L, N, C) at `level` (B, L), each frame seeing itself and the context before it. folded: keys and values
     that everybody sees, of each layer (B, heads, P, head_dim), at `folded_position` (B, P) frames relative to
-    the clip's first. Returns (B, L, N, C).
+    the clip's first. Returns (B, L, N, C). A generator without a window sees no context, and takes one frame a clip.
     """
     n, total = generator.config.tokens, context.shape[1]
     first = total - noisy.shape[1]
+    if not generator.config.window:
+        return generator(noisy, level, clip.actions, generator.rotation(clip.pose), alone, sights=clip.sights)
     where = torch.cat((clip.position, clip.position[:, first:]), 1).repeat_interleave(n, 1)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -222,8 +254,14 @@ def teacher_forced(
         torch.cat((clip.actions, clip.actions[:, first:]), 1),
         generator.rotation(torch.cat((clip.pose, clip.pose[:, first:]), 1)),
         attend,
+        sights=None if clip.sights is None else torch.cat((clip.sights, clip.sights[:, first:]), 1),
     )
     return out[:, total:]
+
+
+def alone(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of one frame to itself and nothing else."""
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor]:
@@ -236,5 +274,5 @@ def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor
         return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
 
     clean = torch.zeros(clip.position.shape, device=latents.device)
-    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs)
+    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs, clip.sights)
     return outputs

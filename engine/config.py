@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from engine.errors import UserError, unknown
 from engine.presets import PRESETS, Preset
-from engine.toml import from_toml
+from engine.toml import SPARSE, from_toml
 
 _BUTTON = re.compile(r"[A-Za-z0-9_]+")
 
@@ -21,12 +21,16 @@ class Geometry:
     """How a world lies in space, as its source's ``info["pose"]`` tells: the table ``[geometry]`` of its file.
 
     view: `top`, seen from above, or `first-person`. step: how far a step goes, in the units of the pose. snap: whether
-    every step goes whole steps, as in a world of tiles.
+    every step goes whole steps, as in a world of tiles. Seen from above, a tile is one of the preset's patches; player:
+    row and column, from 0 at the upper left, of the tile that shows the player; still_rows: how many of the lowest rows
+    of tiles show no part of the world, such as an inventory.
     """
 
     view: str
     step: float = 1.0
     snap: bool = False
+    player: tuple[int, ...] | None = None
+    still_rows: int = field(default=0, metadata=SPARSE)
 
     def __post_init__(self) -> None:
         """Raise UserError where this is no geometry."""
@@ -34,6 +38,23 @@ class Geometry:
             raise UserError(unknown("view", self.view, VIEWS))
         if not 0.0 < self.step <= 1e6:
             raise UserError(f"step must be above 0 and at most a million of the pose's units, not {self.step}")
+        if self.view == "top" and self.player is None:
+            raise UserError("view 'top' needs player = [row, column], the tile that shows the player")
+        if self.view != "top" and (self.player is not None or self.still_rows):
+            raise UserError(f"player and still_rows are for view 'top', this one is {self.view!r}")
+        if self.player is not None and len(self.player) != 2:
+            raise UserError(f"player: expected [row, column], not {list(self.player)}")
+
+    def check_grid(self, rows: int, columns: int) -> None:
+        """Raise UserError where the player or the still rows are not in a frame of so many tiles."""
+        if not 0 <= self.still_rows < rows:
+            raise UserError(f"still_rows must be from 0 to {rows - 1}: a frame has {rows} rows, not {self.still_rows}")
+        moving = rows - self.still_rows
+        if self.player is None or (0 <= self.player[0] < moving and 0 <= self.player[1] < columns):
+            return
+        raise UserError(
+            f"player must be a row from 0 to {moving - 1} and a column from 0 to {columns - 1}, not {list(self.player)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +102,11 @@ class WorldConfig:
                 raise UserError(f"odometry: {unknown('button', button, self.buttons)}")
             if len(moved) != 3 or not all(abs(value) <= 1000 for value in moved):
                 raise UserError(f"odometry: {button}: expected [forward, left, degrees], not {list(moved)}")
+        if self.geometry is not None:
+            try:
+                self.geometry.check_grid(self.shape.rows, self.shape.columns)
+            except UserError as error:
+                raise UserError(f"geometry: {error}") from None
 
     def _check_buttons(self) -> None:
         if not self.buttons:

@@ -18,6 +18,9 @@ else:
 
 T = TypeVar("T")
 
+SPARSE: Mapping[str, Any] = {"sparse": True}
+"""Metadata of a field that is not written where it holds its default: files and digests are as if it were not there."""
+
 
 def from_toml(cls: type[T], path: str | Path) -> T:
     """Read the dataclass `cls` from a TOML file; what is wrong is a UserError that names the file."""
@@ -96,9 +99,15 @@ def _describe(hint: Any) -> str:
 
 
 def to_toml(obj: Any) -> str:
-    """Return a dataclass as TOML that `from_toml` reads back to an equal one. None is left out."""
+    """Return a dataclass as TOML that `from_toml` reads back to an equal one. None is left out, and see `SPARSE`."""
+    return _table(_written(obj), "")
+
+
+def _written(obj: Any) -> dict[str, Any]:
+    """The fields of a dataclass that a file holds."""
     hidden: frozenset[str] = getattr(obj, "NOT_IN_FILE", frozenset())
-    return _table({entry.name: getattr(obj, entry.name) for entry in fields(obj) if entry.name not in hidden}, "")
+    found = [(entry, getattr(obj, entry.name)) for entry in fields(obj) if entry.name not in hidden]
+    return {e.name: value for e, value in found if not (e.metadata.get("sparse") and value == e.default)}
 
 
 def _table(table: Mapping[str, Any], prefix: str) -> str:
@@ -106,7 +115,7 @@ def _table(table: Mapping[str, Any], prefix: str) -> str:
     lines, below = [], []
     for key, value in table.items():
         if is_dataclass(value) and not isinstance(value, type):
-            value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+            value = _written(value)
         if isinstance(value, Mapping):
             name = f"{prefix}{_key(key)}"
             below.append(f"\n[{name}]\n{_table(value, name + '.')}")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import config
-from engine.config import WorldConfig, load_world
+from engine.config import Geometry, WorldConfig, load_world
 from engine.errors import UserError
 from engine.presets import PRESETS
 from engine.toml import from_dict, from_toml, to_toml, tomllib
@@ -28,6 +28,8 @@ left = "turn_left"
 style = "plain"
 rooms = 7
 """
+
+TOP = '[geometry]\nview = "top"\nplayer = {}\n[keys]'
 
 
 @pytest.fixture
@@ -95,11 +97,32 @@ def test_tables_and_starts_may_be_left_out(write) -> None:
         ("[keys]", '[geometry]\nview = "above"\n[keys]', ": geometry: unknown view 'above'; known: top, first-person"),
         ("[keys]", '[geometry]\nview = "top"\nstep = 0\n[keys]', ": geometry: step must be above 0"),
         ("[keys]", "[geometry]\nstep = 1\n[keys]", ": geometry: missing 'view'"),
+        ("[keys]", '[geometry]\nview = "top"\n[keys]', ": geometry: view 'top' needs player = [row, column]"),
+        ("[keys]", TOP.format("[1]"), ": geometry: player: expected [row, column], not [1]"),
+        ("[keys]", TOP.format("3"), ": geometry: player: expected a list, each entry an integer, got 3"),
+        ("[keys]", TOP.format("[3, 0]"), ": geometry: player must be a row from 0 to 2 and a column from 0 to 3, not"),
+        ("[keys]", TOP.format("[0, 4]"), ": geometry: player must be a row from 0 to 2 and a column from 0 to 3, not"),
+        ("[keys]", TOP.format("[0, -1]"), ": geometry: player must be a row"),
+        ("[keys]", TOP.format("[1, 1]\nstill_rows = 2"), ": geometry: player must be a row from 0 to 0 and a column"),
+        ("[keys]", TOP.format("[0, 1]\nstill_rows = 3"), ": geometry: still_rows must be from 0 to 2: a frame has 3"),
+        ("[keys]", TOP.format("[0, 1]\nstill_rows = -1"), ": geometry: still_rows must be from 0 to 2: a frame has 3"),
+        (
+            "[keys]",
+            TOP.format("[0, 1]").replace("top", "first-person"),
+            ": geometry: player and still_rows are for view",
+        ),
     ],
 )
 def test_a_mistake_in_a_world_file_is_one_clear_line(write, before: str, after: str, message: str) -> None:
     assert WORLD.count(before) == 1
     assert message in error(write(WORLD.replace(before, after)))
+
+
+def test_a_view_from_above_says_where_the_player_is(write) -> None:
+    world = load_world(write(WORLD.replace("[keys]", TOP.format("[1, 3]\nstill_rows = 1"))))
+    assert world.geometry == Geometry(view="top", player=(1, 3), still_rows=1)
+    with pytest.raises(UserError, match="geometry: player must be"):
+        replace(world, geometry=Geometry(view="top", player=(3, 3)))
 
 
 def test_broken_toml_tells_its_line(write) -> None:
@@ -173,6 +196,14 @@ def test_any_world_survives_being_written_and_read(tmp_path_factory, title, rate
     path = tmp_path_factory.mktemp("worlds") / "w.toml"
     path.write_text(to_toml(world), encoding="utf-8", newline="")
     assert from_toml(WorldConfig, path) == world
+
+
+def test_a_sparse_field_is_written_only_where_it_says_something() -> None:
+    geometry = Geometry(view="top", player=(1, 2))
+    plain, told = replace(load_world("doom-plain"), geometry=geometry), replace(geometry, still_rows=1)
+    assert "still_rows" not in to_toml(plain) and "player = [1, 2]" in to_toml(plain)
+    assert "still_rows = 1" in to_toml(replace(plain, geometry=told))
+    assert from_dict(WorldConfig, tomllib.loads(to_toml(plain)), "here") == replace(plain, name="")
 
 
 @dataclass(frozen=True)

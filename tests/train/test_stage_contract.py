@@ -72,7 +72,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data = training.write_data(root / "data", 12, stripes=40)
-        self.world = training.write_world(root / "world", Geometry(view="top", step=10.0, snap=True))
+        self.world = training.write_world(root / "world", Geometry(view="top", step=10.0, snap=True, player=(1, 2)))
 
     def options(self, name: str, run: str | Path, **changes: Any) -> Any:
         given: dict[str, Any] = {"batch": 2, "threads": 1, "steps": 2, "dtype": "float32", **OWN[name]}

@@ -19,6 +19,8 @@ Wanted: TypeAlias = Callable[[Tile, str, Any], bool]
 """(tile, its material, what stands on it) -> whether the player wants to go there."""
 
 STEPS: dict[Tile, str] = {(-1, 0): "left", (1, 0): "right", (0, -1): "up", (0, 1): "down"}
+IN_NEED = 5
+"""Of food or drink, below which it looks for more before anything else, most of the time."""
 MOST_STEPS = 60
 """Of a way that is gone before there is a new plan."""
 NEEDS: dict[str, dict[str, int]] = {
@@ -84,6 +86,9 @@ class Survivor:
     def _plan(self) -> None:
         """Choose what to do next, and queue it: at least one button."""
         luck = self.random.random()
+        have = self.env.player.inventory
+        if luck < 0.7 and min(have["drink"], have["food"]) < IN_NEED and self._serve_need():
+            return
         if luck < 0.25:
             self._walk_to(self._somewhere())
         elif luck < 0.45 and len(self._visited) > 40:
@@ -93,13 +98,27 @@ class Survivor:
             self._queue.extend([""] * int(self.random.integers(2, 8)))
         elif luck < 0.58:  # a held key, which runs into things and slides along nothing
             self._queue.extend([self._any_step()] * int(self.random.integers(2, 10)))
-        elif self.env.player.inventory["energy"] < 3 or luck < 0.585:  # rarely: he sleeps on for up to a hundred steps
+        elif have["energy"] < 3 or luck < 0.585:  # rarely: he sleeps on for up to a hundred steps
             self._queue.extend(["sleep"] * 2)
         else:
             self._use_something()
         if not self._queue:
             self._queue.extend([self._any_step()] * 3)
         self._queue.extend(self._crafts())
+
+    def _serve_need(self) -> bool:
+        """Queue the way to water or to a cow, whichever is needed more; False where none can be reached."""
+        have, cow = self.env.player.inventory, self.env.crafter.objects.Cow
+        if have["drink"] <= have["food"]:
+            self._walk_to(lambda tile, material, thing: material == "water")
+            self._queue.extend(["do"] * (9 - have["drink"]) if self._queue else [])
+        else:
+            self._walk_to(lambda tile, material, thing: isinstance(thing, cow))
+            if len(self._queue) > 4:  # it will have walked on by then: only come near
+                self._queue = deque(list(self._queue)[: len(self._queue) - 2])
+            else:
+                self._queue.extend(["do"] * 3 if self._queue else [])
+        return bool(self._queue)
 
     def _any_step(self) -> str:
         return str(self.random.choice(list(STEPS.values())))

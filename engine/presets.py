@@ -15,6 +15,9 @@ class Preset:
 
     window: the last frames that are attended to. sink: the first frames, which always are. far: the greatest age in
     frames that training shows; older frames are read as if they were `far` old.
+
+    sights: whether it takes what places tell of each tile, for which the world needs a geometry seen from above. Then
+    the window may be 0, and each frame sees nothing else of what was before.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Preset:
     window: int
     sink: int = 2
     far: int = 32
+
+    sights: bool = False
 
     def __post_init__(self) -> None:
         assert self.height % self.patch == 0 and self.width % self.patch == 0, self
@@ -58,7 +63,7 @@ class Preset:
         return self.window + 1
 
 
-TILE = Preset(  # worlds of 9x9 tiles, a token each, whose edges are no seams
+TILE = Preset(  # worlds of 9x9 tiles, a token each, whose edges are no seams; what was seen comes from places alone
     name="tile",
     height=144,
     width=144,
@@ -67,9 +72,10 @@ TILE = Preset(  # worlds of 9x9 tiles, a token each, whose edges are no seams
     dim=192,
     depth=5,
     heads=3,
-    window=4,
-    sink=1,
-    far=8,
+    window=0,
+    sink=0,
+    far=2,
+    sights=True,
 )
 
 PICO = Preset(  # for agents: fast, and remembers 4 frames

@@ -1,7 +1,9 @@
 """Collected shards, their cached latents, and training batches that are a function of (seed, step) alone."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +90,10 @@ class Latents:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def to(self, device: torch.device) -> Latents:
+        """The same on a device, where batches are gathered then."""
+        return Latents(self.latents.to(device), self.actions.to(device), self.start)
+
 
 def load_latents(data: Path, split: str, codec: Codec, tag: str) -> Latents:
     """Latents of a split; those that are missing are computed once and kept in ``DATA/latents-TAG``."""
@@ -128,7 +134,7 @@ def clip_of(data: Latents, pose: np.ndarray, index: np.ndarray, first: np.ndarra
     """
     position = np.maximum(index - first[:, None], -oldest)
     position[:, old:] = np.arange(index.shape[1] - old)  # a frame that is repeated counts as often
-    flat = torch.from_numpy(index.reshape(-1))
+    flat = torch.from_numpy(index.reshape(-1)).to(data.latents.device)
     latents = data.latents[flat].float().unflatten(0, index.shape)
     actions = data.actions[flat].float().unflatten(0, index.shape)
     return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(pose[index]), old)
@@ -146,7 +152,7 @@ class ClipSampler:
     motion: what each button does to the pose (see `engine.model.odometry`), empty for none. poses: true ones (T, 3), in
     place of those that keys reckon. With either, half of the clips begin where the player comes back to a view (history
     consistency: the recent frames are cut away, so that only an old one can explain the first), and most old frames are
-    those whose view is nearest to the clip's.
+    those whose view is nearest to the clip's. sights: gives those of frames (T,), for a generator that takes them.
     """
 
     RETURN, AWAY = 0.35, 16  # cost below which a view is the same one, and frames after which it is an old one
@@ -161,7 +167,9 @@ class ClipSampler:
         motion: odometry.Motion = (),
         returns: float = 0.5,
         poses: np.ndarray | None = None,
+        sights: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self.sights = sights
         self.data, self.length, self.old, self.far = data, length, old, far
         self.share_of_returns = returns
         begin, end = data.start[:-1], data.start[1:]
@@ -173,6 +181,9 @@ class ClipSampler:
         if not len(self.firsts) and not len(short):
             raise UserError("no episode is two frames long; collect longer ones")
         self.anywhere = np.concatenate((self.firsts, short - length))  # the latter begin before their episode does
+        if sights is not None:  # of a first frame nothing was seen before, and it is never drawn
+            self.firsts = self.firsts[self.left_before[self.firsts] > 0]
+            self.anywhere = self.firsts if length == 1 else self.anywhere
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
         self.posed = bool(motion) or poses is not None
         self.pose = poses if poses is not None else reckoned(data, motion)
@@ -278,7 +289,11 @@ class ClipSampler:
 
     def _clip(self, index: np.ndarray, first: np.ndarray, old: int) -> Clip:
         """Frames `index` (B, F) of the data; see `clip_of`."""
-        return clip_of(self.data, self.pose, index, first, old, self.far - self.length)
+        clip = clip_of(self.data, self.pose, index, first, old, self.far - self.length)
+        if self.sights is None:
+            return clip
+        frames = torch.from_numpy(index.reshape(-1)).to(self.data.latents.device)
+        return replace(clip, sights=self.sights(frames).unflatten(0, index.shape))
 
     def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
         """`size` runs of `block` frames from anywhere."""

@@ -6,6 +6,7 @@ It is worked out once from true poses, by the rule of play (`engine.history.plac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,7 @@ def load_ages(data: Path, split: str, tag: str, poses: np.ndarray, found: Latent
         if not kept.exists() or source.items() - metadata_of(kept).items():
             count = len(read_shard(latents, ("episode",))["episode"])
             begins = found.start[(found.start >= at) & (found.start <= at + count)]
-            parts = [
-                ages_of(found.latents[a:b].numpy(), poses[a:b], layout)
-                for a, b in zip(begins[:-1], begins[1:], strict=True)
-            ]
+            parts = [ages_of(found.latents[a:b].numpy(), poses[a:b], layout) for a, b in pairwise(begins)]
             tensors = {"age": np.concatenate(parts)}
             kept.parent.mkdir(parents=True, exist_ok=True)
             replace_file(kept, save(tensors, metadata={**checksums(tensors), **source}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from engine.model.generator import Clip
@@ -20,6 +23,21 @@ def context_levels(clip: Clip, most: float, random: Randomness) -> Tensor:
     """
     b = len(clip.position)
     return random.uniform(*clip.position.shape) * most * (random.uniform(b, 1) < 0.5)
+
+
+def with_noisy_sights(clip: Clip, most: float, random: Randomness) -> Clip:
+    """A clip whose sights are noised, up to a deviation of `most`, in half of the cases.
+
+    What is drawn is seen again, and drawn again: without noise its flaws would be copied for ever, with it the
+    generator learns what tiles look like, and mends them.
+    """
+    if clip.sights is None or not most:
+        return clip
+    level = random.uniform(len(clip.latents), 1, 1, 1) * most * (random.uniform(len(clip.latents), 1, 1, 1) < 0.5)
+    c = clip.latents.shape[-1]
+    seen, there = clip.sights[..., :c], clip.sights[..., c : c + 1]
+    noised = seen + random.normal(*seen.shape) * level * there
+    return replace(clip, sights=torch.cat((noised, clip.sights[..., c:]), -1))
 
 
 def weighed(error: Tensor, level: Tensor) -> Tensor:

@@ -24,7 +24,16 @@ def codec_config(preset: Preset) -> CodecConfig:
 
 
 def generator_config(preset: Preset, config: WorldConfig) -> GeneratorConfig:
-    """Shape of a preset's generator for a world."""
+    """Shape of a preset's generator for a world. UserError where the preset needs a geometry that the world has not."""
+    player, still_rows = -1, 0
+    if preset.sights:
+        if config.geometry is None or config.geometry.player is None:
+            raise UserError(
+                f'preset {preset.name} draws from places, which need a [geometry] with view = "top" and player in the '
+                f"world's file; {config.name} has none"
+            )
+        row, column = config.geometry.player
+        player, still_rows = row * preset.columns + column, config.geometry.still_rows
     return GeneratorConfig(
         rows=preset.rows,
         columns=preset.columns,
@@ -39,6 +48,9 @@ def generator_config(preset: Preset, config: WorldConfig) -> GeneratorConfig:
         far=preset.far,
         motion=config.motion,
         fov=config.field_of_view if config.motion else 0.0,
+        sights=preset.sights,
+        still_rows=still_rows,
+        player=player,
     )
 
 

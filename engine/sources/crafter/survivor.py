@@ -19,6 +19,8 @@ Wanted: TypeAlias = Callable[[Tile, str, Any], bool]
 """(tile, its material, what stands on it) -> whether the player wants to go there."""
 
 STEPS: dict[Tile, str] = {(-1, 0): "left", (1, 0): "right", (0, -1): "up", (0, 1): "down"}
+AT_WORK = 0.3
+"""Of the steps beside a table, the share in which it makes something, where it has the things for it."""
 IN_NEED = 5
 """Of food or drink, below which it looks for more before anything else, most of the time."""
 MOST_STEPS = 60
@@ -75,6 +77,10 @@ class Survivor:
         if isinstance(ahead, objects.Zombie | objects.Skeleton) and self.random.random() < 0.8:
             self._queue.clear()
             return "do"
+        if self.random.random() < AT_WORK and "table" in self.env.world.nearby(self.env.player.pos, 1)[0]:
+            able = self._able()
+            if able:
+                return str(self.random.choice(able))
         if not self._queue:
             self._plan()
         return self._queue.popleft()
@@ -152,12 +158,16 @@ class Survivor:
         """Buttons that place or make what the player has the things for, each with some luck."""
         have = self.env.player.inventory
         found = []
-        for button, needs in NEEDS.items():
-            able = all(have[item] >= count for item, count in needs.items())
+        for button in self._able():
             spare = button.startswith("make_") and have[button.removeprefix("make_")] > 0  # has one already
-            if able and self.random.random() < (0.1 if spare else 0.35):
+            if self.random.random() < (0.1 if spare else 0.35):
                 found.append(button)
         return found
+
+    def _able(self) -> list[str]:
+        """Buttons that place or make what the player has the things for."""
+        have = self.env.player.inventory
+        return [button for button, needs in NEEDS.items() if all(have[item] >= count for item, count in needs.items())]
 
     def _walk_to(self, wanted: Wanted) -> None:
         """Queue the way to the nearest wanted tile that can be reached; the last step faces it. Nothing where none is.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine import runtime
-from engine.config import WorldConfig
+from engine.config import WorldConfig, load_world
 from engine.measures import mean_psnr, sharpness
 from engine.model.sampler import denoising_step_list
 from engine.pictures import save_grid
@@ -33,6 +33,8 @@ from engine.train.prediction import Prediction
 from engine.train.randomness import Randomness
 from engine.train.rollouts import FoldedContext, Player, repeated, rollout_depth
 from engine.train.running_mean import RunningMean
+from engine.train.shapes import pick_preset
+from engine.train.stages.distill_placed import DistillPlacedStage
 from engine.train.state import Tensors, copy_back, stored
 
 
@@ -157,5 +159,6 @@ def pick(stops: Tensor, which: Tensor) -> Tensor:
 
 
 def run(options: DistillOptions) -> None:
-    """Run one leg."""
-    run_leg(options, DistillStage)
+    """Run one leg, of the kind that the world's size asks for."""
+    preset = pick_preset(load_world(options.world), options.preset)
+    run_leg(options, DistillStage if preset.window else DistillPlacedStage)

@@ -6,6 +6,7 @@ the steps they are the generator's own drawings instead of real ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from engine.pictures import save_grid
 from engine.train.export import Exporter, done
 from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before
-from engine.train.noise import context_levels, noise_levels, weighed
+from engine.train.noise import context_levels, noise_levels, weighed, with_noisy_sights
 from engine.train.optimizers import muon_and_adamw
 from engine.train.options import GeneratorOptions, chosen
 from engine.train.prediction import Prediction, with_own_frames
@@ -42,6 +43,8 @@ class GeneratorStage:
     ) -> None:
         self.options, self.device, self.processes = options, device, processes
         self.material = Material(options, config, options.init, device)
+        if not self.material.shape.window:  # nothing but sights is seen of what was before
+            options = self.options = replace(options, old=0, returns=0.0, own_frames=0.0)
         self.sampler, self.held_out = (
             self.material.sampler(split, options.old, options.returns) for split in ("train", "validation")
         )
@@ -56,6 +59,7 @@ class GeneratorStage:
             "settings": {
                 **self.material.settings(options),
                 **chosen(options, "old", "context_noise", "own_frames", "returns"),
+                **(chosen(options, "sight_noise") if self.material.shape.sights else {}),
             },
             "frames": 0,
             "before": trained_before(options.init),
@@ -64,8 +68,9 @@ class GeneratorStage:
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
         options = self.options
-        clip = self.material.moved(self.sampler.batch(options.batch, options.seed, step, rank))
         random = Randomness(options.seed, step, rank, 0, self.device)
+        clip = self.material.moved(self.sampler.batch(options.batch, options.seed, step, rank))
+        clip = with_noisy_sights(clip, options.sight_noise, random)
         target, seen = clip.latents[:, clip.old :], clip.latents
         context_level = context_levels(clip, options.context_noise, random)
         if step >= OWN_FRAMES_FROM and random.chance() < options.own_frames:
@@ -83,13 +88,16 @@ class GeneratorStage:
     @torch.no_grad()
     def validate(self, step: int, folder: Path) -> dict[str, float]:
         """Next-frame PSNR after 1, 2 and 4 passes on held-out maps, from real frames, beside the codec's."""
-        clip = self.material.moved(next(self.held_out.fixed(24, 1)))
+        windowed = self.material.shape.window > 0
+        clip = self.material.moved(next(self.held_out.fixed(24 if windowed else 256, 1)))
+        later = slice(1, None) if windowed else slice(None)  # a clip's first frame has seen nothing
         target, decode = clip.latents[:, clip.old :], self.material.codec.decode
         noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(2)).to(self.device)
-        real = decode(target[:, 1:])
+        real = decode(target[:, later])
         scores, drawn = {}, {}
         for passes in (1, 2, 4):
-            drawn[passes] = decode(self.predict.draw(clip, noise, passes, weights=self.mean.parts["generator"])[:, 1:])
+            latents = self.predict.draw(clip, noise, passes, weights=self.mean.parts["generator"])[:, later]
+            drawn[passes] = decode(latents)
             scores[f"next_frame_psnr_{passes}"] = mean_psnr(drawn[passes].flatten(0, 1), real.flatten(0, 1))
         pairs = [list(x[i].cpu()) for i in range(4) for x in (real, drawn[2])]
         save_grid(folder / "next-frame.png", pairs, ["decoded", "2 passes"] * 4)

@@ -35,7 +35,8 @@ class World:
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
     heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
     probability that the episode ends with it; None without heads, and before the first commit. motion: tells what a
-    step will really be; without it poses are reckoned from the buttons, where the generator knows how.
+    step will really be; without it poses are reckoned from the buttons, where the generator knows how. exclusive: of
+    several buttons that are held only the last one counts, as `engine.config.WorldConfig` says it.
     memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
     `denoising_step_list`.
     """
@@ -49,6 +50,7 @@ class World:
         memory_model: Memory | None = None,
         heads: Heads | None = None,
         motion: Motion | None = None,
+        exclusive: bool = False,
         batch: int = 1,
         memory: str = "window",
         memory_budget: int | None = None,
@@ -69,7 +71,7 @@ class World:
                 f"{(need.rows, need.columns, need.channels)}"
             )
         self.device, self.dtype, self.batch = torch.device(device), dtype, batch
-        self.buttons = tuple(buttons)
+        self.buttons, self.exclusive = tuple(buttons), exclusive
         self.codec = codec.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device, dtype).eval().requires_grad_(False)
         self.height, self.width = codec.config.height, codec.config.width
@@ -174,7 +176,8 @@ class World:
         return self._observe(*self._checked(frames, actions), None)
 
     def _checked(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        return checked_frames(frames, actions, self.batch, self.height, self.width, len(self.buttons))
+        shape = (self.batch, self.height, self.width, len(self.buttons))
+        return checked_frames(frames, actions, *shape, self.exclusive)
 
     def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
         for i in range(frames.shape[1]):
@@ -230,7 +233,7 @@ class World:
         """An action as a tensor (B, A), and the pose (B, 3) that it leads to."""
         if (self.history.count == 0).any():
             raise ValueError("world: reset it before drawing a frame")
-        action = checked_action(action, self.batch, len(self.buttons))
+        action = checked_action(action, self.batch, len(self.buttons), self.exclusive)
         return torch.from_numpy(action).to(self.device), self._next_pose(action)
 
     def _show(self, drawn: Frame) -> np.ndarray:

@@ -14,6 +14,8 @@ from safetensors.numpy import save
 from engine.data.policies import Player, player_for, walks
 from engine.errors import UserError
 from engine.files import is_full, replace_file
+from engine.inputs import counted
+from engine.sources.contract import is_exclusive
 from engine.sources.splits import SPLITS
 
 
@@ -45,12 +47,13 @@ def collect_episode(
 ) -> dict[str, np.ndarray]:
     """Play `length` >= 1 frames on one map; fewer where the source ends the episode. player: the walks by default.
 
-    Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
-    ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has none; reward
-    float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on the last
-    frame where the source ended the episode there. A truncation gives 0, also where the source calls it an end, too.
+    Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` is what counted of the
+    buttons that led to ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has
+    none; reward float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on
+    the last frame where the source ended the episode there. A truncation gives 0, also where the source calls it an
+    end, too.
     """
-    buttons = env.get_wrapper_attr("buttons")
+    buttons, exclusive = env.get_wrapper_attr("buttons"), is_exclusive(env)
     frame, info = env.reset(seed=map_seed, options={"map_seed": map_seed})
     act = (player or walks(env))(rng)
     frames = np.empty((length, *frame.shape), np.uint8)
@@ -60,7 +63,7 @@ def collect_episode(
     terminated = truncated = False
     for index in range(length):
         if index:
-            actions[index] = act(frame, info)
+            actions[index] = counted(act(frame, info), exclusive)
             frame, reward[index], terminated, truncated, info = env.step(actions[index])
         frames[index] = frame
         poses[index] = info.get("pose", 0.0)

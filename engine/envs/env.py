@@ -44,6 +44,7 @@ class LociEnv(gym.Env[np.ndarray, Any]):
         steps: passes a frame.
         device, dtype, threads: where and how it is computed.
         actions: ``multi_binary``, ``discrete``, or a list of combinations of buttons; see `engine.envs.spaces.Actions`.
+            In a world with `exclusive` only the last of the held buttons counts, as in its simulator.
         size: (height, width) of the observations in pixels; the world's own by default.
         start: name of a start frame, or several, one of which each reset draws; any by default.
         image: begin from this picture instead: a path, or uint8 (H, W, 3) in the world's own size.
@@ -64,7 +65,7 @@ class LociEnv(gym.Env[np.ndarray, Any]):
         check_render_mode(render_mode)
         worlds = Worlds(world, 1, **options)
         self._worlds, self.render_mode = worlds, render_mode
-        self.buttons = worlds.config.buttons
+        self.buttons, self.exclusive = worlds.config.buttons, worlds.config.exclusive
         self.metadata = {**type(self).metadata, "render_fps": worlds.config.frame_rate}
         self.observation_space, self.action_space = worlds.sight.space, worlds.actions.space
 

@@ -71,7 +71,7 @@ class LociVectorEnv(gym.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             options["horizon"] = min(check_horizon(given), check_horizon(max_episode_steps))
         worlds = Worlds(world, num_envs, **options)
         self._worlds, self.num_envs, self.render_mode = worlds, num_envs, render_mode
-        self.buttons = worlds.config.buttons
+        self.buttons, self.exclusive = worlds.config.buttons, worlds.config.exclusive
         self.metadata = {
             **type(self).metadata,
             "render_fps": worlds.config.frame_rate,

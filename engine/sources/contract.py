@@ -14,7 +14,8 @@ class Source(Protocol):
 
     `engine.sources.make_source` opens one. Frames are uint8 (H, W, 3), of one size; each is a new array, which the
     caller may keep and write to. Actions are uint8 (A,): 1 for each of `buttons` that is held, in their order; any
-    number of them may be held, and what that means is the source's affair.
+    number of them may be held, and what that means is the source's affair; one that has ``exclusive = True`` heeds only
+    the one that stands last.
 
     `reset` comes first, and after each end of an episode. What cannot be used raises UserError, with one line that
     says what to do: an option, an environment whose pictures or actions do not fit (here, or on the first `reset`),
@@ -67,3 +68,8 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave no process and no file; may be called twice. A source that nobody closes does so when it is gone."""
+
+
+def is_exclusive(env: gym.Env[Any, Any]) -> bool:
+    """Whether of several buttons that are held only the last one counts, in any environment."""
+    return bool(env.has_wrapper_attr("exclusive") and env.get_wrapper_attr("exclusive"))

@@ -92,7 +92,7 @@ def test_play_that_is_imported_holds_what_counted(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "a.mp4", np.zeros((6, 48, 64, 3), np.uint8), plugin="pyav", codec="libx264", fps=12)
     rows = [["down", "up"], ["down"], [1, 1], [0, 0], ["up", "down"], ["up"]]
     (tmp_path / "a.actions.ndjson").write_text("\n".join(map(json.dumps, rows)))
-    import_data(ImportOptions([tmp_path], world=str(tmp_path / "stairs.toml"), out=tmp_path / "data"))
+    import_data(ImportOptions((tmp_path,), world=str(tmp_path / "stairs.toml"), out=tmp_path / "data"))
     found = read_shard(tmp_path / "data" / "train" / "shard-00000.safetensors", ("actions",))["actions"]
     assert found.tolist() == [[0, 1], [1, 0], [0, 1], [0, 0], [0, 1], [0, 1]]
 

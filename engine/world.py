@@ -34,7 +34,8 @@ class World:
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
     heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
-    probability that the episode ends with it; None without heads, and before the first commit. motion: tells what a
+    probability that the episode ends with it; and `events`, float32 (B, E): the probability of each event in that step.
+    None without heads, and before the first commit. motion: tells what a
     step will really be; without it poses are reckoned from the buttons, where the generator knows how. exclusive: of
     several buttons that are held only the last one counts, as `engine.config.WorldConfig` says it.
     memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
@@ -95,6 +96,7 @@ class World:
         self.motion = motion.to(self.device, torch.float32).eval().requires_grad_(False) if motion else None
         self.reward: np.ndarray | None = None
         self.termination: np.ndarray | None = None
+        self.events: np.ndarray | None = None
         self.history = History(
             generator,
             batch,
@@ -163,7 +165,7 @@ class World:
         frames, actions = self._checked(frames, actions)
         self.history.clear(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
-        self._drawn = self.reward = self.termination = None
+        self._drawn = self.reward = self.termination = self.events = None
         return self._observe(frames, actions, only)
 
     @torch.inference_mode()
@@ -250,9 +252,10 @@ class World:
         self.history.append(self._drawn, outputs=outputs)
         self._drawn = None
         if self.heads is not None and outputs is not None:
-            logits, ended = self.heads(self.heads.features(outputs)[:, 0])
+            logits, ended, events = self.heads(self.heads.features(outputs)[:, 0])
             self.reward = self.heads.expected(logits).cpu().numpy()
             self.termination = torch.sigmoid(ended).cpu().numpy()
+            self.events = torch.sigmoid(events).cpu().numpy()
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """`render`, then `commit`."""
@@ -295,7 +298,7 @@ class World:
         )  # of another world's moment, too
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
-        self._drawn, self.reward, self.termination = snapshot.drawn, None, None
+        self._drawn, self.reward, self.termination, self.events = snapshot.drawn, None, None, None
         return self.frame.copy()
 
     def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:

@@ -66,6 +66,7 @@ class WorldConfig:
     `odometry` says for a button how a step of it moves the player: forward and to the left, in any unit that makes
     a step about 1, and turned to the left in degrees; without it memory goes by looks alone. `field_of_view` is the
     horizontal one, in degrees. `geometry` says that true poses are known, so that motion can be learned from them.
+    `exclusive`: of several buttons that are held, only the one that stands last in `buttons` counts; else all do.
     """
 
     NOT_IN_FILE: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -83,6 +84,7 @@ class WorldConfig:
     odometry: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     source_options: Mapping[str, Any] = field(default_factory=dict)
     geometry: Geometry | None = None
+    exclusive: bool = field(default=False, metadata=SPARSE)
 
     def __post_init__(self) -> None:
         """Raise UserError where the fields do not make a world."""

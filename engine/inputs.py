@@ -7,15 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def checked_action(action: np.ndarray, batch: int, buttons: int) -> np.ndarray:
-    """An action (B, A) of 0 and 1, or one for all worlds (A,), as uint8 (B, A). Raises ValueError where it is none."""
+def counted(held: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Of held buttons (..., A), 0 or 1 each, those that count: all, or where `exclusive` the one that stands last."""
+    if not exclusive:
+        return held
+    held_from_here_on = np.cumsum(held[..., ::-1], -1)[..., ::-1]
+    return held * (held_from_here_on == 1)
+
+
+def checked_action(action: np.ndarray, batch: int, buttons: int, exclusive: bool = False) -> np.ndarray:
+    """What counts of an action (B, A) of 0 and 1, or of one for all worlds (A,), as uint8 (B, A).
+
+    Raises ValueError where it is no action.
+    """
     action = np.asarray(action)
     expected = (batch, buttons)
     if action.shape == expected[1:]:
         action = np.broadcast_to(action, expected)
     if action.shape != expected or not np.isin(action, (0, 1)).all():
         raise ValueError(f"world: expected actions of 0 and 1, shape {expected}, got shape {action.shape}")
-    return np.array(action, np.uint8)
+    return counted(np.array(action, np.uint8), exclusive)
 
 
 def checked_seeds(seed: int | Sequence[int], batch: int) -> list[int]:
@@ -34,11 +45,17 @@ def checked_mask(only: np.ndarray | None, batch: int) -> np.ndarray | None:
 
 
 def checked_frames(
-    frames: np.ndarray, actions: np.ndarray | None, batch: int, height: int, width: int, buttons: int
+    frames: np.ndarray,
+    actions: np.ndarray | None,
+    batch: int,
+    height: int,
+    width: int,
+    buttons: int,
+    exclusive: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Real frames uint8 (B, n, H, W, 3), n >= 1, and what produced them (B, n, A), by default nothing, as uint8.
+    """Real frames uint8 (B, n, H, W, 3), n >= 1, and what counts of the actions (B, n, A) that produced them, as uint8.
 
-    Raises ValueError for other shapes or types.
+    Without actions nothing was held. Raises ValueError for other shapes or types.
     """
     frames = np.asarray(frames)
     shape = (batch, frames.shape[1] if frames.ndim == 5 else 1, height, width, 3)
@@ -48,4 +65,4 @@ def checked_frames(
     acted = np.zeros(expected, np.uint8) if actions is None else np.asarray(actions)
     if acted.shape != expected:
         raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
-    return frames, np.array(acted, np.uint8)
+    return frames, counted(np.array(acted, np.uint8), exclusive)

@@ -204,6 +204,7 @@ def open_world(
             memory_model=memory_model.float() if memory_model is not None else None,
             heads=heads,
             motion=motion,
+            exclusive=config.exclusive,
             batch=batch,
             memory=("window" if memory_model is None else "mag") if memory == "auto" else memory,
             memory_budget=memory_budget,

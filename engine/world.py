@@ -34,8 +34,10 @@ class World:
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
     heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
-    probability that the episode ends with it; None without heads, and before the first commit. motion: tells what a
-    step will really be; without it poses are reckoned from the buttons, where the generator knows how.
+    probability that the episode ends with it; and `events`, float32 (B, E): the probability of each event in that step.
+    None without heads, and before the first commit. motion: tells what a
+    step will really be; without it poses are reckoned from the buttons, where the generator knows how. exclusive: of
+    several buttons that are held only the last one counts, as `engine.config.WorldConfig` says it.
     memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
     `denoising_step_list`.
     """
@@ -49,6 +51,7 @@ class World:
         memory_model: Memory | None = None,
         heads: Heads | None = None,
         motion: Motion | None = None,
+        exclusive: bool = False,
         batch: int = 1,
         memory: str = "window",
         memory_budget: int | None = None,
@@ -69,7 +72,7 @@ class World:
                 f"{(need.rows, need.columns, need.channels)}"
             )
         self.device, self.dtype, self.batch = torch.device(device), dtype, batch
-        self.buttons = tuple(buttons)
+        self.buttons, self.exclusive = tuple(buttons), exclusive
         self.codec = codec.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device, dtype).eval().requires_grad_(False)
         self.height, self.width = codec.config.height, codec.config.width
@@ -93,6 +96,7 @@ class World:
         self.motion = motion.to(self.device, torch.float32).eval().requires_grad_(False) if motion else None
         self.reward: np.ndarray | None = None
         self.termination: np.ndarray | None = None
+        self.events: np.ndarray | None = None
         self.history = History(
             generator,
             batch,
@@ -161,7 +165,7 @@ class World:
         frames, actions = self._checked(frames, actions)
         self.history.clear(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
-        self._drawn = self.reward = self.termination = None
+        self._drawn = self.reward = self.termination = self.events = None
         return self._observe(frames, actions, only)
 
     @torch.inference_mode()
@@ -174,7 +178,8 @@ class World:
         return self._observe(*self._checked(frames, actions), None)
 
     def _checked(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        return checked_frames(frames, actions, self.batch, self.height, self.width, len(self.buttons))
+        shape = (self.batch, self.height, self.width, len(self.buttons))
+        return checked_frames(frames, actions, *shape, self.exclusive)
 
     def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
         for i in range(frames.shape[1]):
@@ -230,7 +235,7 @@ class World:
         """An action as a tensor (B, A), and the pose (B, 3) that it leads to."""
         if (self.history.count == 0).any():
             raise ValueError("world: reset it before drawing a frame")
-        action = checked_action(action, self.batch, len(self.buttons))
+        action = checked_action(action, self.batch, len(self.buttons), self.exclusive)
         return torch.from_numpy(action).to(self.device), self._next_pose(action)
 
     def _show(self, drawn: Frame) -> np.ndarray:
@@ -247,9 +252,10 @@ class World:
         self.history.append(self._drawn, outputs=outputs)
         self._drawn = None
         if self.heads is not None and outputs is not None:
-            logits, ended = self.heads(self.heads.features(outputs)[:, 0])
+            logits, ended, events = self.heads(self.heads.features(outputs)[:, 0])
             self.reward = self.heads.expected(logits).cpu().numpy()
             self.termination = torch.sigmoid(ended).cpu().numpy()
+            self.events = torch.sigmoid(events).cpu().numpy()
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """`render`, then `commit`."""
@@ -292,7 +298,7 @@ class World:
         )  # of another world's moment, too
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
-        self._drawn, self.reward, self.termination = snapshot.drawn, None, None
+        self._drawn, self.reward, self.termination, self.events = snapshot.drawn, None, None, None
         return self.frame.copy()
 
     def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:

@@ -56,7 +56,7 @@ TABLE = {
     "world": rule("snapshot", "numpy torch"),
     "loading": rule("world checkpoint config runtime pictures", "numpy torch"),
     # where worlds come from, and what is kept of play
-    "sources": rule("config actions pictures runtime", "gymnasium numpy", lazily="crafter vizdoom"),
+    "sources": rule("config actions inputs pictures runtime", "gymnasium numpy", lazily="crafter vizdoom"),
     "sessions": rule("loading actions video", "numpy safetensors torch tqdm tyro", lazily="gymnasium lerobot minari"),
     "data": rule("sources sessions", "gymnasium numpy safetensors torch tqdm tyro", lazily="av stable_baselines3"),
     "train": rule("data measures", "numpy torch tqdm tyro", lazily="tensorboard"),

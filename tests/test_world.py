@@ -29,6 +29,27 @@ def test_actions_change_what_is_drawn() -> None:
     assert not np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[1], frames[2])
 
 
+def test_in_an_exclusive_world_only_the_last_of_the_held_buttons_counts() -> None:
+    """The same by every door: drawn, adopted, observed and the history that a world begins from."""
+    moves = actions(6)
+    last = np.zeros_like(moves)
+    for one, other in zip(moves[:, 0], last[:, 0], strict=True):
+        other[np.flatnonzero(one)[-1:]] = 1
+    assert (moves != last).any() and last.any()
+    begun = pictures(1, 3), np.swapaxes(moves[:3], 0, 1)
+    worlds = [make_world(exclusive=exclusive) for exclusive in (True, False, False)]
+    frames = []
+    for world, played in zip(worlds, (moves, last, moves), strict=True):
+        world.reset(0, begun[0], np.swapaxes(played[:3], 0, 1))
+        world.observe(begun[0], np.swapaxes(played[3:], 0, 1))
+        drawn = play(world, played)
+        assert world.latents is not None
+        world.adopt(world.latents, played[0])
+        world.commit()
+        frames.append(np.concatenate((drawn, world.step(played[1])[None])))
+    assert np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+
+
 def test_rendering_leaves_the_cache_as_it_is() -> None:
     world, moves = make_world(), actions(6)
     world.reset(1, pictures(1, 1))

@@ -86,6 +86,7 @@ def claim(
         "episode_length": episode_length,
         "policy": policy,
         "random": random,
+        "exclusive": config.exclusive,
     }
     settings = json.loads(json.dumps(settings))
     path = out / "collect.json"
@@ -99,7 +100,7 @@ def claim(
     except ValueError as error:
         raise UserError(f"{path} is not readable as JSON; choose another --out, or delete that folder") from error
     if isinstance(found, dict):  # a folder of an older version
-        found = {"policy": "", "random": 0.0} | found
+        found = {"policy": "", "random": 0.0, "exclusive": False} | found
     for name, value in settings.items():
         if not isinstance(found, dict) or found.get(name) != value:
             had = found.get(name) if isinstance(found, dict) else found

@@ -19,6 +19,7 @@ from engine.data.collect import claim
 from engine.data.options import ImportOptions
 from engine.data.shards import checksums, write_whole
 from engine.errors import UserError
+from engine.inputs import counted
 from engine.pictures import resize
 from engine.sessions.export import Episode, episode, opener
 from engine.sessions.reader import open_session
@@ -51,6 +52,7 @@ def run(options: ImportOptions) -> None:
         length = len(found["frames"])
         tensors = {
             **found,
+            "actions": counted(found["actions"], config.exclusive),
             "poses": np.zeros((length, 4), np.float32),
             "episode": np.zeros(length, np.int32),
             "map_seed": np.array([number], np.int64),

@@ -14,6 +14,8 @@ from safetensors.numpy import save
 from engine.data.policies import Player, player_for, walks
 from engine.errors import UserError
 from engine.files import is_full, replace_file
+from engine.inputs import counted
+from engine.sources.contract import events_in, is_exclusive
 from engine.sources.splits import SPLITS
 
 
@@ -45,29 +47,35 @@ def collect_episode(
 ) -> dict[str, np.ndarray]:
     """Play `length` >= 1 frames on one map; fewer where the source ends the episode. player: the walks by default.
 
-    Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` led to
-    ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has none; reward
-    float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on the last
-    frame where the source ended the episode there. A truncation gives 0, also where the source calls it an end, too.
+    Returns frames uint8 (length, H, W, 3), actions uint8 (length, A), where ``actions[i]`` is what counted of the
+    buttons that led to ``frames[i]`` and ``actions[0]`` is zero; poses float32 (length, 4), zero where the source has
+    none; reward float32 (length,) of the step that led to the frame, 0 at first; and terminated uint8 (length,), 1 on
+    the last frame where the source ended the episode there. A truncation gives 0, also where the source calls it an
+    end, too. Where the source tells events, also events uint8 (length, E): which of them happened in that step.
     """
-    buttons = env.get_wrapper_attr("buttons")
+    buttons, exclusive = env.get_wrapper_attr("buttons"), is_exclusive(env)
     frame, info = env.reset(seed=map_seed, options={"map_seed": map_seed})
     act = (player or walks(env))(rng)
     frames = np.empty((length, *frame.shape), np.uint8)
     actions = np.zeros((length, len(buttons)), np.uint8)
     poses = np.zeros((length, 4), np.float32)
     reward, ended = np.zeros(length, np.float32), np.zeros(length, np.uint8)
+    told = events_in(env, info)
+    events = None if told is None else np.zeros((length, len(told)), np.uint8)
     terminated = truncated = False
     for index in range(length):
         if index:
-            actions[index] = act(frame, info)
+            actions[index] = counted(act(frame, info), exclusive)
             frame, reward[index], terminated, truncated, info = env.step(actions[index])
         frames[index] = frame
         poses[index] = info.get("pose", 0.0)
+        if events is not None:
+            events[index] = info["events"]
         ended[index] = terminated and not truncated
         if terminated or truncated:
             break
     played = {"frames": frames, "actions": actions, "poses": poses, "reward": reward, "terminated": ended}
+    played |= {} if events is None else {"events": events}
     return {name: values[: index + 1] for name, values in played.items()}
 
 

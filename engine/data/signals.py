@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.data.clips import Latents, clip_of, read_shard, reckoned, shard_paths
+from engine.data.shards import header_of
 from engine.errors import UserError
 from engine.model import odometry
 from engine.model.generator import Clip
@@ -22,16 +24,26 @@ FULL_CLIPS = 0.7
 
 @dataclass(frozen=True)
 class Signals:
-    """Of every frame of a split: reward float32 (T,) of the step that led to it, terminated bool (T,)."""
+    """Of every frame of a split: reward float32 (T,) of the step that led to it, terminated bool (T,).
+
+    events: bool (T, E), which of the source's events happened in the step; None where it tells none. The reward is then
+    without the 1 that a source gives for what happens for the first time: that is no property of a frame.
+    """
 
     reward: Tensor
     terminated: Tensor
+    events: Tensor | None = None
 
 
 def load_signals(data: Path, split: str) -> Signals:
-    """Read them, in the order of `load_latents`. UserError where the data has none, or they are no numbers."""
-    rewards, ends = [], []
-    for path in shard_paths(data, split):
+    """Read them, in the order of `load_latents`. UserError where the data has none, or they are no numbers.
+
+    Events are left out where a shard has none: an older version did not keep them.
+    """
+    rewards, ends, events = [], [], []
+    paths = shard_paths(data, split)
+    all_tell = all("events" in header_of(path) for path in paths)
+    for path in paths:
         try:
             with safe_open(path, framework="np") as file:
                 lacking = {"reward", "terminated"} - {*file.keys()}
@@ -47,11 +59,32 @@ def load_signals(data: Path, split: str) -> Signals:
             raise UserError(f"{path} holds a reward that is no finite number; collect again into another folder")
         rewards.append(found["reward"].float())
         ends.append(found["terminated"] > 0)
-    return Signals(torch.cat(rewards), torch.cat(ends))
+        if all_tell:
+            told = read_shard(path, ("episode", "events"))
+            events.append(told["events"] > 0)
+            rewards[-1] = rewards[-1] - first_times(told["events"].numpy() > 0, told["episode"].numpy())
+    if not all_tell:
+        return Signals(torch.cat(rewards), torch.cat(ends))
+    if len({told.shape[1] for told in events}) > 1:
+        raise UserError(f"the {split} shards of {data} tell different events; collect again into another folder")
+    return Signals(torch.cat(rewards), torch.cat(ends), torch.cat(events))
+
+
+def first_times(events: np.ndarray, episode: np.ndarray) -> Tensor:
+    """Where one of the events, bool (T, E), happens for the first time in its episode (T,): float32 (T,), 1 or 0."""
+    found = np.zeros(len(events), np.float32)
+    bounds = np.flatnonzero(np.diff(episode, prepend=episode[:1] - 1, append=episode[-1:] + 1))
+    for begin, end in pairwise(bounds):
+        so_far = np.maximum.accumulate(events[begin:end], axis=0)
+        found[begin:end] = (np.diff(so_far.sum(1), prepend=0) > 0).astype(np.float32)
+    return torch.from_numpy(found)
 
 
 class SignalSampler:
     """Draws clips that end at an event, or anywhere: an event is a termination, or another reward than the usual one.
+
+    Where the source tells events, each of them is one, too, and each kind is drawn as often as the others, or what is
+    rarest would hardly be seen.
 
     data, signals: of one split. length: consecutive frames of a clip, fewer where episodes are shorter. old: the most
     earlier frames that it may see; far, motion: as those of the generator. poses: true ones (T, 3), if any are.
@@ -83,6 +116,13 @@ class SignalSampler:
         values, counts = np.unique(reward[self.before > 0], return_counts=True)
         self.usual = float(values[counts.argmax()])
         self.event = ((reward != self.usual) | signals.terminated.numpy()) & (self.before > 0)
+        self.kinds = [] if signals.events is None else self._kinds(reward, signals.events.numpy())
+
+    def _kinds(self, reward: np.ndarray, events: np.ndarray) -> list[np.ndarray]:
+        """The frames of each kind of event that happens at all."""
+        kinds = [reward != self.usual, self.signals.terminated.numpy(), *events.T]
+        found = [np.flatnonzero(happened & (self.before > 0)) for happened in kinds]
+        return [frames for frames in found if len(frames)]
 
     def batch(self, size: int, seed: int, step: int, rank: int = 0) -> tuple[Clip, np.ndarray]:
         """A batch, a function of the arguments alone, and the numbers (size, L) of its consecutive frames."""
@@ -99,7 +139,13 @@ class SignalSampler:
             old, pool = 0, np.flatnonzero(self.before >= length - 1)
         last = rng.choice(pool, size)
         events = pool[self.event[pool]]
-        if len(events):
+        kinds = [frames[self.before[frames] >= length - 1 + old] for frames in self.kinds]
+        kinds = [frames for frames in kinds if len(frames)]
+        if kinds:
+            of = rng.integers(len(kinds), size=size)
+            rare = np.array([rng.choice(kinds[kind]) for kind in of])
+            last = np.where(rng.random(size) < self.share, rare, last)
+        elif len(events):
             last = np.where(rng.random(size) < self.share, rng.choice(events, size), last)
         index = last[:, None] + np.arange(1 - length, 1)
         past = np.zeros((size, old), np.int64)
@@ -115,10 +161,11 @@ class SignalSampler:
         whole = index if past is None else np.concatenate((past, index), 1)
         return clip_of(self.data, self.pose, whole, index[:, 0], whole.shape[1] - index.shape[1], self.oldest)
 
-    def labels(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Rewards and terminations of frames `index`, in its shape."""
-        at = torch.from_numpy(index)
-        return self.signals.reward[at], self.signals.terminated[at]
+    def labels(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards and terminations of frames `index`, in its shape, and events (..., E); E may be 0."""
+        at, events = torch.from_numpy(index), self.signals.events
+        told = torch.zeros(*index.shape, 0, dtype=torch.bool) if events is None else events[at]
+        return self.signals.reward[at], self.signals.terminated[at], told
 
     def typical(self, size: int, seed: int, batches: int = 64) -> np.ndarray:
         """Frames that so many batches would show and be asked about: what the batches' own shares are."""

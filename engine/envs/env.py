@@ -27,8 +27,10 @@ class LociEnv(gym.Env[np.ndarray, Any]):
     """Walk through a world that a model draws.
 
     Observations are uint8 (height, width, 3). Reward and termination are what the checkpoint's heads read off each
-    new frame; one without heads gives reward 0.0 and never terminates, see `has_heads`. The same seed, options and
-    actions give the same frames on the same machine and number of threads.
+    new frame; one without heads gives reward 0.0 and never terminates, see `has_heads`. Where the heads read events,
+    too, ``info["events"]``, uint8 (E,), says which of them happened in the step, in the order of the simulator's
+    `events`, and the reward has 1 for a step in which one happens for the first time in the episode. The same seed,
+    options and actions give the same frames on the same machine and number of threads.
 
     ``reset(options=...)`` takes ``start`` (a name, or several to draw from), ``image`` (a path, or uint8 (H, W, 3)),
     ``frames`` (uint8 (n, H, W, 3), the history to begin with, and with it ``actions`` (n, A), 0 or 1: what led to each
@@ -44,6 +46,7 @@ class LociEnv(gym.Env[np.ndarray, Any]):
         steps: passes a frame.
         device, dtype, threads: where and how it is computed.
         actions: ``multi_binary``, ``discrete``, or a list of combinations of buttons; see `engine.envs.spaces.Actions`.
+            In a world with `exclusive` only the last of the held buttons counts, as in its simulator.
         size: (height, width) of the observations in pixels; the world's own by default.
         start: name of a start frame, or several, one of which each reset draws; any by default.
         image: begin from this picture instead: a path, or uint8 (H, W, 3) in the world's own size.
@@ -64,7 +67,7 @@ class LociEnv(gym.Env[np.ndarray, Any]):
         check_render_mode(render_mode)
         worlds = Worlds(world, 1, **options)
         self._worlds, self.render_mode = worlds, render_mode
-        self.buttons = worlds.config.buttons
+        self.buttons, self.exclusive = worlds.config.buttons, worlds.config.exclusive
         self.metadata = {**type(self).metadata, "render_fps": worlds.config.frame_rate}
         self.observation_space, self.action_space = worlds.sight.space, worlds.actions.space
 
@@ -89,7 +92,7 @@ class LociEnv(gym.Env[np.ndarray, Any]):
         if worlds.over[0]:
             raise gym.error.ResetNeeded("the episode is over or was not begun; call reset() before step()")
         rewards, terminated, truncated = worlds.step(held[None])
-        return worlds.seen[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+        return worlds.seen[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), worlds.told(0)
 
     def render(self) -> np.ndarray | None:
         """The last frame, uint8 (H, W, 3) in the world's own size, in render mode ``rgb_array``."""

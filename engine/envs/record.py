@@ -9,17 +9,20 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
+from engine.inputs import counted
 from engine.sessions.info import info_of_source
 from engine.sessions.recorder import SessionRecorder
 from engine.sessions.store import free_name
 from engine.sessions.writer import Drawn
+from engine.sources.contract import is_exclusive
 
 
 class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
     """Write each episode of `env` as a session of pictures into FOLDER, FOLDER-2, FOLDER-3, ...
 
     The environment's observation, or else what its `render` gives, must be a picture uint8 (H, W, 3). Its action
-    space is MultiBinary, one for each button, or Discrete, of which action n is button n. What cannot be written ends
+    space is MultiBinary, one for each button, or Discrete, of which action n is button n; where the environment has
+    ``exclusive = True``, only the last of several held buttons is written. What cannot be written ends
     the recording, never the environment: see `failed`. Of the further folders, those that are there are skipped.
 
     Args:
@@ -106,7 +109,7 @@ class RecordSession(gym.Wrapper[Any, Any, Any, Any]):
             pressed = np.eye(len(self._buttons), dtype=np.uint8)[int(action)]
         else:
             pressed = np.array(action, np.uint8)
-        recorder.add(Drawn(pressed, frame, result=result))
+        recorder.add(Drawn(counted(pressed, is_exclusive(self.env)), frame, result=result))
 
     def _end(self) -> None:
         recorder, self._recorder = self._recorder, None

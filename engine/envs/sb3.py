@@ -55,7 +55,10 @@ class LociVecEnv(VecEnv):
         found: list[dict[str, Any]] = []
         for b in range(self.num_envs):
             found.append({"TimeLimit.truncated": bool(truncated[b] and not terminated[b])})
-            if terminated[b] or truncated[b]:
+            if not (terminated[b] or truncated[b]):
+                found[b] |= _info(infos, b)
+            else:
+                found[b] |= _info(infos.get("final_info", {}), b)
                 found[b]["terminal_observation"] = infos["final_obs"][b]
                 self.reset_infos[b] = _info(infos, b)
         return seen, rewards.astype(np.float32), terminated | truncated, found
@@ -93,5 +96,7 @@ class LociVecEnv(VecEnv):
 
 
 def _info(infos: dict[str, Any], b: int) -> dict[str, Any]:
-    """World b's own part of what a reset says."""
-    return {name: infos[name][b] for name in ("start", "world_seed") if name in infos and infos[f"_{name}"][b]}
+    """World b's own part of what a reset or a step says."""
+    return {
+        name: infos[name][b] for name in ("start", "world_seed", "events") if name in infos and infos[f"_{name}"][b]
+    }

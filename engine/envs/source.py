@@ -12,6 +12,7 @@ import numpy as np
 from engine.config import WorldConfig, load_world
 from engine.envs.spaces import HORIZON, Actions, Sight, check_horizon, check_render_mode
 from engine.sources import make_source
+from engine.sources.contract import is_exclusive
 
 
 class SourceEnv(gym.Env[np.ndarray, Any]):
@@ -41,7 +42,8 @@ class SourceEnv(gym.Env[np.ndarray, Any]):
         self._actions = Actions(self.config.buttons, actions)
         self._sight = Sight(self.config.shape.height, self.config.shape.width, size)
         self._horizon = check_horizon(horizon)
-        self._source, self.render_mode, self.buttons = make_source(self.config), render_mode, self.config.buttons
+        self._source, self.render_mode = make_source(self.config), render_mode
+        self.buttons, self.exclusive = self.config.buttons, is_exclusive(self._source)
         self.metadata = {**type(self).metadata, "render_fps": self.config.frame_rate}
         self.observation_space, self.action_space = self._sight.space, self._actions.space
         self._frame = np.zeros((self.config.shape.height, self.config.shape.width, 3), np.uint8)

@@ -71,7 +71,7 @@ class LociVectorEnv(gym.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             options["horizon"] = min(check_horizon(given), check_horizon(max_episode_steps))
         worlds = Worlds(world, num_envs, **options)
         self._worlds, self.num_envs, self.render_mode = worlds, num_envs, render_mode
-        self.buttons = worlds.config.buttons
+        self.buttons, self.exclusive = worlds.config.buttons, worlds.config.exclusive
         self.metadata = {
             **type(self).metadata,
             "render_fps": worlds.config.frame_rate,
@@ -143,17 +143,18 @@ class LociVectorEnv(gym.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         truncated = terminated.copy()
         if not over.all():
             rewards, terminated, truncated = worlds.step(np.where(over[:, None], np.uint8(0), held))
-        infos: dict[str, Any] = {}
+        told = [{} if over[b] else worlds.told(b) for b in range(self.num_envs)]
         if over.any():  # those begin anew, and what the step did to them does not count
-            infos = self._gathered(worlds.reset(self._generators(), None, over))
+            fresh = worlds.reset(self._generators(), None, over)
+            told = [new if begun else old for new, old, begun in zip(fresh, told, over, strict=True)]
             rewards, terminated, truncated = np.where(over, 0.0, rewards), terminated & ~over, truncated & ~over
         ended = terminated | truncated
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
             last = worlds.seen
-            for b in np.flatnonzero(ended):
-                infos = self._add_info(infos, {"final_obs": last[b], "final_info": {}}, int(b))
-            infos |= self._gathered(worlds.reset(self._generators(), None, ended))
-        return worlds.seen, rewards, terminated, truncated, infos
+            fresh = worlds.reset(self._generators(), None, ended)
+            for b in np.flatnonzero(ended).tolist():
+                told[b] = fresh[b] | {"final_obs": last[b], "final_info": told[b]}
+        return worlds.seen, rewards, terminated, truncated, self._gathered(told)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The last frames, each uint8 (H, W, 3) in the worlds' own size, in render mode ``rgb_array``."""

@@ -13,6 +13,7 @@ from engine.config import WorldConfig, load_world
 from engine.envs.spaces import HORIZON, Actions, Sight, check_horizon
 from engine.errors import UserError, unknown
 from engine.loading import fitted, load_starts, open_world
+from engine.model.heads import HAPPENED
 from engine.pictures import read_image
 from engine.world import Snapshot
 
@@ -27,6 +28,7 @@ class Moment:
     world: Snapshot
     age: np.ndarray
     over: np.ndarray
+    achieved: np.ndarray
 
 
 class Worlds:
@@ -81,6 +83,10 @@ class Worlds:
         self.batch = batch
         self.age = np.zeros(batch, np.int64)  # steps since the reset
         self.over = np.ones(batch, bool)  # ended, or not begun yet
+        kinds = self.world.heads.config.events if self.world.heads is not None else 0
+        self.events = np.zeros((batch, kinds), np.uint8)
+        """Which of the E events happened in the last step of each world, uint8 (B, E); E may be 0."""
+        self.achieved = np.zeros((batch, kinds), bool)  # those that happened in the episode
 
     @property
     def frames(self) -> np.ndarray:
@@ -127,27 +133,42 @@ class Worlds:
         actions = None if acted is None else np.broadcast_to(acted, (self.batch, *acted.shape))
         self.world.reset(seeds, frames, actions, None if chosen.all() else chosen)
         self.age[chosen], self.over[chosen] = 0, False
+        self.events[chosen], self.achieved[chosen] = 0, False
+        for b in np.flatnonzero(chosen).tolist():
+            infos[b] |= self.told(b)
         return infos
 
     def step(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hold buttons (B, A) for a frame. Returns rewards float64 (B,), terminated and truncated bool (B,)."""
+        """Hold buttons (B, A) for a frame. Returns rewards float64 (B,), terminated and truncated bool (B,).
+
+        As in a simulator that tells events, 1 is for a step in which one of them happens for the first time.
+        """
         self.world.step(held)
         self.age += 1
         truncated = self.age >= self.horizon
         world, rewards, terminated = self.world, np.zeros(self.batch), np.zeros(self.batch, bool)
         if world.heads is not None and world.reward is not None and world.termination is not None:
             rewards, terminated = world.reward.astype(np.float64), world.termination > world.heads.config.threshold
+        if world.events is not None:
+            happened = world.events > HAPPENED
+            rewards = rewards + (happened & ~self.achieved).any(1)
+            self.events, self.achieved = happened.astype(np.uint8), self.achieved | happened
         self.over = terminated | truncated
         return rewards, terminated, truncated
 
+    def told(self, b: int) -> dict[str, Any]:
+        """What an info says of the last step of world b."""
+        return {"events": self.events[b].copy()} if self.events.shape[1] else {}
+
     def snapshot(self) -> Moment:
         """The present moment."""
-        return Moment(self.world.snapshot(), self.age.copy(), self.over.copy())
+        return Moment(self.world.snapshot(), self.age.copy(), self.over.copy(), self.achieved.copy())
 
     def restore(self, moment: Moment) -> None:
         """Go back to a moment of these worlds."""
         self.world.restore(moment.world)
-        self.age, self.over = moment.age.copy(), moment.over.copy()
+        self.age, self.over, self.achieved = moment.age.copy(), moment.over.copy(), moment.achieved.copy()
+        self.events = np.zeros_like(self.events)  # of the step that led there, which nobody is told again
 
     def _all_starts(self) -> dict[str, np.ndarray]:
         if self._starts is None:

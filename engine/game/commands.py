@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class Commands:
         self._by_key = {
             "escape": self.open_menu,
             "tab": self.toggle_hud,
+            "f1": self.toggle_keys,
             ".": self.toggle_pause,
             ",": self.single_step,
             "m": self.next_mode,
@@ -40,7 +42,7 @@ class Commands:
             "f12": self.screenshot,
         }
         self._was_paused = False
-        self._before_ready = ("escape", "tab", "f11", "f12")
+        self._before_ready = ("escape", "tab", "f1", "f11", "f12")
 
     def key(self, key: str, shift: bool = False) -> bool:
         """Carry out what this key stands for. Returns whether it stands for anything."""
@@ -103,6 +105,8 @@ class Commands:
                 self.restart(other=name == "next")
             elif name == "record":
                 self.toggle_recording()
+            elif name == "keys":
+                self.window.show_keys(math.inf)
 
     def open_menu(self) -> None:
         self.window.menu.open()
@@ -116,6 +120,9 @@ class Commands:
 
     def toggle_hud(self) -> None:
         self.window.hud_on = not self.window.hud_on
+
+    def toggle_keys(self) -> None:
+        self.window.show_keys(0.0 if self.window.shows_keys else math.inf)
 
     def toggle_pause(self) -> None:
         self.window.worker.pause(not self.window.worker.paused)

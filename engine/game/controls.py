@@ -13,6 +13,7 @@ from engine.errors import UserError, nearest, unknown
 RESERVED: dict[str, str] = {
     "escape": "menu",
     "tab": "hud",
+    "f1": "keys",
     ".": "pause",
     ",": "single step",
     "r": "restart",
@@ -52,6 +53,10 @@ def check_keys(keys: Mapping[str, str], buttons: Sequence[str], where: str = "[k
     return checked
 
 
+MOST_TAPS = 3
+"""Presses that wait for frames of their own where a frame takes one button: more would feel like a delay."""
+
+
 @dataclass(frozen=True)
 class Taken:
     """What the player asks for at the moment a frame begins."""
@@ -62,18 +67,18 @@ class Taken:
 
 
 class Controls:
-    """Which keys are down. Written by the window's thread, read by the one that draws; newest keys win.
+    """Which keys are down. Written by the window's thread, read by the one that draws.
 
-    A press counts for at least one frame, however short it was.
+    A press counts for at least one frame, however short it was. exclusive: a frame takes one button, so it gets one
+    key: the oldest press that no frame has had yet, else of the keys that are down the one pressed last.
     """
 
-    def __init__(self, keys: Mapping[str, str], buttons: Sequence[str]) -> None:
+    def __init__(self, keys: Mapping[str, str], buttons: Sequence[str], exclusive: bool = False) -> None:
         self.keys = dict(keys)
-        self.buttons = tuple(buttons)
+        self.buttons, self.exclusive = tuple(buttons), exclusive
         self._lock = threading.Lock()
-        self._held: set[str] = set()
-        self._tapped: set[str] = set()
-        self._pressed_at: float | None = None
+        self._held: dict[str, None] = {}  # in the order in which they went down
+        self._taps: list[tuple[str, float]] = []  # presses that no frame has had yet, and when they came
 
     def press(self, key: str, at: float | None = None) -> bool:
         """A key went down at `at` (time.perf_counter()). Returns whether the world uses it."""
@@ -81,23 +86,22 @@ class Controls:
             return False
         with self._lock:
             if key not in self._held:
-                self._held.add(key)
-                self._tapped.add(key)
-                if self._pressed_at is None:
-                    self._pressed_at = time.perf_counter() if at is None else at
+                self._held[key] = None
+                self._taps.append((key, time.perf_counter() if at is None else at))
+                if self.exclusive:
+                    del self._taps[MOST_TAPS:]
         return True
 
     def release(self, key: str) -> None:
         """A key went up."""
         with self._lock:
-            self._held.discard(key)
+            self._held.pop(key, None)
 
     def release_all(self) -> None:
         """Forget all keys: the window lost the keyboard, or a menu opened."""
         with self._lock:
             self._held.clear()
-            self._tapped.clear()
-            self._pressed_at = None
+            self._taps.clear()
 
     def held(self) -> tuple[str, ...]:
         """The keys that are down now, sorted; for display."""
@@ -105,10 +109,15 @@ class Controls:
             return tuple(sorted(self._held))
 
     def take(self) -> Taken:
-        """The keys for the frame that begins now: those down, and those tapped since the last one."""
+        """The keys for the frame that begins now: those down, and those tapped since the last one; see the class."""
         with self._lock:
-            down, pressed_at = self._held | self._tapped, self._pressed_at
-            self._tapped.clear()
-            self._pressed_at = None
+            count = 1 if self.exclusive else len(self._taps)
+            taken, self._taps = self._taps[:count], self._taps[count:]
+            down = {key for key, _ in taken}
+            if not self.exclusive:
+                down |= self._held.keys()
+            elif not taken:
+                down = set(list(self._held)[-1:])
+            pressed_at = taken[0][1] if taken else None
         wanted = {self.keys[key] for key in down}
         return Taken(tuple(sorted(down)), tuple(b for b in self.buttons if b in wanted), pressed_at)

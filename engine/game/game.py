@@ -13,6 +13,7 @@ from engine.actions import encode
 from engine.errors import UserError, unknown
 from engine.game.contracts import Log, Playable
 from engine.game.revisit import RevisitMeter
+from engine.inputs import counted
 
 STEPS = (1, 2, 4)
 # Rewinding goes back in strides of 4 frames, at most 120 of them, and holds no more than about 256 MiB. Where
@@ -74,7 +75,8 @@ class Game:
         self.frame = self.starts[self.start]  # what is shown
         self.meter = RevisitMeter()
         self.log, self.origin = log, origin
-        self._action = np.zeros(len(world.buttons), np.uint8)
+        self.action = np.zeros(len(world.buttons), np.uint8)
+        """What counted of the buttons for the frame that was drawn last, uint8 (A,)."""
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
 
@@ -105,8 +107,9 @@ class Game:
 
     def render(self, pressed: Iterable[str]) -> np.ndarray:
         """Draw the next frame, uint8 (H, W, 3), with these buttons held; `commit` must follow."""
-        self._action = encode(self.world.buttons, pressed)
-        self.frame = self.world.render(self._action[None])[0]
+        held = encode(self.world.buttons, pressed)
+        self.action = counted(held, getattr(self.world, "exclusive", False))
+        self.frame = self.world.render(self.action[None])[0]
         self.index += 1
         return self.frame
 
@@ -117,7 +120,7 @@ class Game:
         kept, logged = self.index % REWIND_STRIDE == 0 and self._slots() > 0, self.log and self.log.wants_state()
         snapshot = self.world.snapshot() if kept or logged else None
         if self.log is not None:
-            self.log.drawn(self, self._action, snapshot if logged else None)
+            self.log.drawn(self, self.action, snapshot if logged else None)
         if kept:
             self._remember(snapshot)
 

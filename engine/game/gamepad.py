@@ -22,9 +22,16 @@ PAD_KEYS: dict[str, tuple[str, ...]] = {
     "dpad_left": ("left", "a"),
     "dpad_right": ("right", "d"),
     "a": ("space", "return"),
-    "b": ("left ctrl", "left shift"),
+    "b": ("left ctrl", "left shift", "1"),
     "x": ("e",),
-    "y": ("left shift",),
+    "y": ("left shift", "2"),
+    "shoulder_left": ("q", "3"),
+    "shoulder_right": ("f", "4"),
+    "trigger_left": ("5",),
+    "trigger_right": ("8",),
+    "stick_left_in": ("6",),
+    "stick_right_in": ("9",),
+    "back": ("7",),
 }
 # The stick's way, as a share of full deflection, at which it counts as pressed, and as released again.
 STICK_ON, STICK_OFF = 0.5, 0.35
@@ -34,6 +41,8 @@ _AXES = {
     pygame.CONTROLLER_AXIS_LEFTY: ("stick_up", "stick_down"),
     pygame.CONTROLLER_AXIS_RIGHTX: ("look_left", "look_right"),
     pygame.CONTROLLER_AXIS_RIGHTY: ("look_up", "look_down"),
+    pygame.CONTROLLER_AXIS_TRIGGERLEFT: ("", "trigger_left"),  # which moves one way only
+    pygame.CONTROLLER_AXIS_TRIGGERRIGHT: ("", "trigger_right"),
 }
 _BUTTONS = {
     pygame.CONTROLLER_BUTTON_DPAD_UP: "dpad_up",
@@ -44,6 +53,11 @@ _BUTTONS = {
     pygame.CONTROLLER_BUTTON_B: "b",
     pygame.CONTROLLER_BUTTON_X: "x",
     pygame.CONTROLLER_BUTTON_Y: "y",
+    pygame.CONTROLLER_BUTTON_LEFTSHOULDER: "shoulder_left",
+    pygame.CONTROLLER_BUTTON_RIGHTSHOULDER: "shoulder_right",
+    pygame.CONTROLLER_BUTTON_LEFTSTICK: "stick_left_in",
+    pygame.CONTROLLER_BUTTON_RIGHTSTICK: "stick_right_in",
+    pygame.CONTROLLER_BUTTON_BACK: "back",
 }
 # What the pad does in a menu, as the keys that do it there.
 MENU_KEYS = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pygame
 
+from engine.game.keys import key_label
 from engine.game.worker import Shown
 
 Colour = tuple[int, int, int]
@@ -17,11 +18,6 @@ TEXT = (232, 234, 237)
 FAINT = (158, 164, 174)
 ACCENT = (255, 196, 84)
 RED = (235, 72, 66)
-
-
-def key_label(key: str) -> str:
-    """A key's name as it stands on a keyboard."""
-    return key.upper() if len(key) == 1 else key.title()
 
 
 def size_text(count: float) -> str:
@@ -114,6 +110,26 @@ class Hud:
         self._box(screen, rect)
         for i, row in enumerate(rows):
             screen.blit(row, row.get_rect(midtop=(width // 2, rect.top + round(0.75 * pad) + i * line)))
+
+    def keys(self, screen: pygame.Surface, entries: Sequence[tuple[str, str]], last: str) -> pygame.Rect:
+        """Keys and what they do at the bottom, in as many columns as fit, over a last line. Returns the place taken."""
+        font = self._font(screen, 0.9)
+        line, pad = round(font.get_linesize() * 1.15), font.get_linesize() // 2
+        words = [(font.render(f"{key} ", True, ACCENT), font.render(what, True, TEXT)) for key, what in entries]
+        column = max((key.get_width() + what.get_width() for key, what in words), default=0) + 2 * pad
+        fitting = max(1, (screen.get_width() - 2 * pad) // column)
+        rows = -(-len(words) // fitting)
+        columns = -(-len(words) // max(1, rows))  # those that are filled
+        below = font.render(last, True, FAINT)
+        box = pygame.Rect(0, 0, max(columns * column, below.get_width() + 2 * pad), line * (rows + 1) + pad)
+        box.midbottom = (screen.get_width() // 2, screen.get_height() - pad)
+        self._box(screen, box)
+        for i, (key, what) in enumerate(words):
+            place = (box.left + pad + i // rows * column, box.top + pad // 2 + i % rows * line + 1)
+            screen.blit(key, place)
+            screen.blit(what, (place[0] + key.get_width(), place[1]))
+        screen.blit(below, below.get_rect(midtop=(box.centerx, box.top + pad // 2 + rows * line + 1)))
+        return box
 
     def menu(
         self, screen: pygame.Surface, title: str, rows: Sequence[tuple[str, str, Colour]], selected: int

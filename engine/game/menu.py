@@ -46,6 +46,7 @@ def items(*, ready: bool, mode: str, steps: int | str, full_screen: bool, record
     return [
         Item("resume", "Resume", key="Esc"),
         *(game if ready else []),
+        Item("keys", "Keys", key="F1"),
         Item("full_screen", "Full screen", "< on >" if full_screen else "< off >"),
         Item("quit", "Quit"),
     ]

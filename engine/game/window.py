@@ -16,7 +16,8 @@ from engine.game.commands import Commands
 from engine.game.controls import Controls
 from engine.game.game import Game
 from engine.game.gamepad import MENU_KEYS, Gamepads, Pad
-from engine.game.hud import ACCENT, FAINT, RED, Hud, key_label, lines
+from engine.game.hud import ACCENT, FAINT, RED, Hud, lines
+from engine.game.keys import help_of
 from engine.game.menu import Menu
 from engine.game.worker import NOTHING, Shown, Worker
 
@@ -24,6 +25,7 @@ POLL_MS = 12  # the longest sleep of the loop; an event or a new frame wakes it
 REDRAW_SECONDS = 0.25  # figures are renewed this often when nothing else changes
 TOAST_SECONDS = 3.0
 HELP_SECONDS = 8.0
+HELP_LAST = "F1 these keys · Tab figures · Esc menu"
 START_SIZE = (960, 720)  # the window opens at the largest whole multiple of the frame within this
 SMALLEST = (320, 240)
 BACKGROUND = (8, 9, 11)
@@ -76,6 +78,7 @@ class Window:
         self._waking = False
         self.rows: list[pygame.Rect] = []
         self.toast, self._toast_until = "", 0.0
+        self._help, self._help_until = help_of(controls.keys, controls.buttons), 0.0
         self._drawn = 0.0
 
     def run(self) -> None:
@@ -99,7 +102,7 @@ class Window:
         self._gamepads.start()
         if self.settings.record is not None:
             self.worker.record(self.settings.record, self.settings.video_rate)
-        self._say_keys()
+        self.show_keys(HELP_SECONDS)
         self.worker.start()
 
     def close(self) -> None:
@@ -165,6 +168,15 @@ class Window:
         """Show a message for a while."""
         self.toast, self._toast_until = text, time.perf_counter() + seconds
 
+    @property
+    def shows_keys(self) -> bool:
+        """Whether the help says now what the keys do."""
+        return time.perf_counter() < self._help_until
+
+    def show_keys(self, seconds: float) -> None:
+        """Say for a while what the keys do; 0 seconds: no more."""
+        self._help_until = time.perf_counter() + seconds
+
     def set_display(self, full_screen: bool) -> None:
         """Make the window, or put it on the full screen, or back."""
         self.full_screen = full_screen
@@ -187,13 +199,6 @@ class Window:
             self._waking = True
             with contextlib.suppress(pygame.error):  # the window is closing; without it the loop looks by itself
                 pygame.event.post(pygame.event.Event(WAKE))
-
-    def _say_keys(self) -> None:
-        by_button: dict[str, str] = {}
-        for key, button in self.controls.keys.items():
-            by_button.setdefault(button, key_label(key))
-        moves = [f"{key} {button.replace('_', ' ')}" for button, key in by_button.items()]
-        self.say(" · ".join(moves) + "\nTab figures · Esc menu", HELP_SECONDS)
 
     def _key(self, key: str, shift: bool) -> None:
         if self.menu.is_open:
@@ -235,6 +240,8 @@ class Window:
                 top = self._hud.badge(screen, text, colour, width - margin, top)
         if now < self._toast_until and not self.menu.is_open:
             self._hud.toast(screen, self.toast)
+        elif self.shows_keys and not self.menu.is_open:
+            self._hud.keys(screen, self._help, HELP_LAST)
         if self.menu.is_open:
             rows = [
                 (item.label, item.value or item.key, ACCENT if item.value else FAINT) for item in self.commands.items()

@@ -245,7 +245,8 @@ class Worker:
             scripted = decode(game.world.buttons, self._script[n])
             wanted = {*taken.buttons, *scripted}
             taken = replace(taken, buttons=tuple(b for b in game.world.buttons if b in wanted))
-        self._show(game, game.render(taken.buttons), began, taken)
+        frame = game.render(taken.buttons)
+        self._show(game, frame, began, replace(taken, buttons=decode(game.world.buttons, game.action)))
         game.commit()
         self._stats = game.stats()
         self.timings.frame(began, time.perf_counter())

@@ -1,4 +1,4 @@
-"""Reward and termination, read off the features of the pass that commits a frame: clean frame, action and context.
+"""Reward, termination and events, read off the pass that commits a frame: clean frame, action and context.
 
 The reward is spread over buckets, evenly spaced in symlog, and read as their mean ("two-hot", DreamerV3, arXiv
 2301.04104), so that a rare large reward is neither smoothed away nor rules the loss.
@@ -16,13 +16,18 @@ from torch.nn import functional as F
 
 from engine.model.layers import rms_norm
 
+MOST_EVENTS = 4096
+HAPPENED = 0.5
+"""Probability above which an event has happened."""
+
 
 @dataclass(frozen=True)
 class HeadsConfig:
     """Shape of the heads.
 
     layers: numbers of the generator's layers whose outputs are read. hidden: width. buckets: of the reward, from `low`
-    to `high` in symlog, both the data's own. threshold: of the probability above which an episode is over.
+    to `high` in symlog, both the data's own. threshold: of the probability above which an episode is over. events: how
+    many kinds of events are read, E.
     """
 
     layers: tuple[int, ...]
@@ -31,6 +36,7 @@ class HeadsConfig:
     low: float = -1.0
     high: float = 1.0
     threshold: float = 0.5
+    events: int = 0
 
     def __post_init__(self) -> None:
         if not self.layers or min(self.layers) < 0:
@@ -41,6 +47,8 @@ class HeadsConfig:
             raise ValueError(f"heads: expected finite low < high, got {self.low} and {self.high}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"heads: threshold must be from 0 to 1, got {self.threshold}")
+        if not 0 <= self.events <= MOST_EVENTS:
+            raise ValueError(f"heads: events must be from 0 to {MOST_EVENTS}, got {self.events}")
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -56,7 +64,7 @@ def symexp(x: Tensor) -> Tensor:
 class Heads(nn.Module):
     """A perceptron on each token, pooled over the frame, and a readout for each signal.
 
-    A checkpoint has them where its source gave both signals.
+    A checkpoint has them where its source gave reward and termination; the source may tell events, too.
     """
 
     centers: Tensor
@@ -70,7 +78,8 @@ class Heads(nn.Module):
         self.termination = nn.Linear(config.hidden, 1)
         centers = symexp(torch.linspace(config.low, config.high, config.buckets, dtype=torch.float64)).float()
         self.register_buffer("centers", centers, persistent=False)
-        for layer in (self.reward, self.termination):
+        self.events = nn.Linear(config.hidden, config.events) if config.events else None
+        for layer in filter(None, (self.reward, self.termination, self.events)):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -78,11 +87,12 @@ class Heads(nn.Module):
         """Outputs (B, F, N, d) of all the generator's layers -> what is read of them, float32 (B, F, N, D)."""
         return torch.cat([rms_norm(layers[i].float()) for i in self.config.layers], -1)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (..., N, D) -> log-odds of the reward's buckets (..., K) and of the termination (...)."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (..., N, D) -> log-odds of the reward's buckets (..., K), the termination (...), events (..., E)."""
         tokens = F.gelu(self.enter(features))
         x = F.gelu(self.middle(torch.cat((tokens.mean(-2), tokens.amax(-2)), -1)))
-        return self.reward(x), self.termination(x)[..., 0]
+        events = self.events(x) if self.events is not None else x[..., :0]
+        return self.reward(x), self.termination(x)[..., 0], events
 
     def expected(self, logits: Tensor) -> Tensor:
         """Mean reward (...) of the buckets' log-odds (..., K)."""

@@ -1,6 +1,6 @@
 """Runs ``python play.py [WORLD]``: in a window, or headless.
 
-Keys: those of the world (for Doom WASD and the arrows), Esc menu, Tab figures, ``.`` pause, ``,`` single
+Keys: those of the world (for Doom WASD and the arrows), F1 names them, Esc menu, Tab figures, ``.`` pause, ``,`` single
 step, R next start (Shift+R the same again), M memory mode, F5 save, F8 load, Backspace held rewinds, F9
 record, F11 full screen, F12 screenshot; Shift+Backspace goes ten seconds back at once.
 """
@@ -137,7 +137,7 @@ def play_in_window(options: PlayOptions, opener: Opener, script: np.ndarray | No
         limit=options.frames,
         record=options.recorded_video,
     )
-    window = Window(settings, Controls(keys, config.buttons), opener)
+    window = Window(settings, Controls(keys, config.buttons, config.exclusive), opener)
     try:
         window.run()
     finally:

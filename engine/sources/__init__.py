@@ -17,18 +17,18 @@ def make_source(config: WorldConfig, *, height: int | None = None, width: int | 
     `height` and `width` are in pixels; without them the preset's size is taken. Raises UserError where the
     source or one of its options is unknown, or its package is missing.
     """
-    for option in ("buttons", "height", "width", "render_mode"):
+    for option in ("buttons", "height", "width", "render_mode", "exclusive"):
         if option in config.source_options:
             raise UserError(f"source_options must not name {option!r}: the world's file says it elsewhere")
     size = height or config.shape.height, width or config.shape.width
     if config.source == "doom":
         from engine.sources.doom.source import DoomEnv
 
-        return DoomEnv(config.buttons, *size, **config.source_options)
+        return DoomEnv(config.buttons, *size, exclusive=config.exclusive, **config.source_options)
     if config.source == "crafter":
         from engine.sources.crafter.source import CrafterEnv
 
         return CrafterEnv(config.buttons, *size, **config.source_options)
     from engine.sources.gymnasium import source
 
-    return source.make(config.source, config.buttons, *size, config.source_options)
+    return source.make(config.source, config.buttons, *size, config.source_options, config.exclusive)

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
+from engine.sources.contract import is_exclusive
 
 
 class SourceWorld:
@@ -20,6 +21,7 @@ class SourceWorld:
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self.env = env
         self.buttons: tuple[str, ...] = env.get_wrapper_attr("buttons")
+        self.exclusive = is_exclusive(env)
         self.rewards: list[float] = []
         """Sum of the rewards of each episode, the present one's last."""
         self._seed, self._frames, self._over = 0, 0, False

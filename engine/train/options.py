@@ -261,7 +261,8 @@ class HeadsOptions(RunOptions):
     old: int = 6
     """The most old frames that a clip may see before its consecutive ones."""
     events: float = 0.5
-    """Share of the clips that end at an event: a termination, or another reward than the usual one."""
+    """Share of the clips that end at an event: a termination, another reward than the usual one, or one that the
+    source tells."""
     drawn: float = 0.5
     """Share of the steps whose frames are drawn by the generator, as they are in play."""
     validation_frames: int = 4000

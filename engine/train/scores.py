@@ -1,10 +1,13 @@
-"""How good read rewards and terminations are."""
+"""How good read rewards, terminations and events are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from engine.model.heads import HAPPENED
 
 
 def best_threshold(*answers: tuple[np.ndarray, np.ndarray]) -> float:
@@ -50,3 +53,19 @@ def scores_of(found: Mapping[str, np.ndarray], threshold: float, usual: float) -
         "event_mae": float(error[event].mean()) if event.any() else None,
         "usual_mae": float(np.abs(found["real"] - usual).mean()) if len(error) else None,
     }
+
+
+def events_scores(told: np.ndarray, happened: np.ndarray) -> dict[str, Any]:
+    """Scores of probabilities (T, E) against what happened, bool (T, E): of all kinds together, and of each.
+
+    happened, called, hits: how often it did, how often it was said to, and both; precision and recall are None where
+    nothing counts. each: the same for every kind, in their order.
+    """
+
+    def scores(called: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        hits, said, real = int((called & truth).sum()), int(called.sum()), int(truth.sum())
+        found = {"happened": real, "called": said, "hits": hits}
+        return {**found, "precision": hits / said if said else None, "recall": hits / real if real else None}
+
+    called = told > HAPPENED
+    return {**scores(called, happened), "each": [scores(called[:, e], happened[:, e]) for e in range(told.shape[1])]}

@@ -4,14 +4,18 @@ import errno
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from engine.config import WorldConfig
 from engine.data import collect, shards
 from engine.data.collect import run
 from engine.data.options import CollectOptions
@@ -19,7 +23,7 @@ from engine.data.shards import collect_episode
 from engine.errors import UserError
 from engine.sources import make_source
 from tests.support.fake_source import world
-from tests.support.fake_stairs import LONGEST, TOP, stairs
+from tests.support.fake_stairs import LONGEST, TOP, Stairs, stairs
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +166,68 @@ def test_a_reward_stands_beside_the_frame_that_it_led_to_and_an_end_is_marked(tm
     assert set(ended) <= set(last) and np.array_equal(ended, [i for i in last if place[i] == TOP])
     cut = [b - a + 1 for a, b in zip(first, last, strict=True) if place[b] != TOP]
     assert len(ended) > 3 and len(cut) > 3 and set(cut[:-1]) == {LONGEST + 1}  # a truncation is no end
+
+
+class Told(Stairs):
+    """Stairs that tell, in a way of their own or as a source does, which steps went up and which came to the top."""
+
+    events: Any = ("up", "top")
+
+    def __init__(self, render_mode: str | None = "rgb_array", way: str = "source") -> None:
+        super().__init__(render_mode)
+        self.way = way
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return super().reset(seed=seed, options=options)[0], self.told(False)
+
+    def step(self, action: int) -> Any:
+        place, reward, over, cut, _ = super().step(action)
+        return place, reward, over, cut, self.told(int(action) == 2)
+
+    def told(self, up: bool) -> dict[str, Any]:
+        found = np.array([up, self.place >= TOP], np.uint8)
+        return {
+            "events": {"source": found, "texts": ["up"], "floats": found / 2, "more": np.ones(3, np.uint8)}[self.way]
+        }
+
+
+def told(way: str) -> WorldConfig:
+    name = "LociTest/Told-v0"
+    if name not in gym.registry:
+        gym.register(name, entry_point=f"{__name__}:Told")
+    return replace(stairs(), source=name, source_options={"way": way})
+
+
+def test_events_stand_beside_the_frame_that_they_led_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "load_world", lambda name: told("source"))
+    run(args(tmp_path, frames=400, frames_per_shard=400, split="train"))
+    tensors = load_file(tmp_path / "train" / "shard-00000.safetensors")
+    place, events = tensors["frames"][:, 0, 0, 2].astype(int), tensors["events"]
+    inside = np.diff(tensors["episode"], prepend=-1) == 0
+    assert events.dtype == np.uint8 and events.shape == (400, 2) and not events[~inside].any()
+    up = np.diff(place, prepend=0) > 0
+    assert np.array_equal(events[:, 0] > 0, up & inside) and np.array_equal(events[:, 1] > 0, (place >= TOP) & inside)
+    assert events[:, 1].any()
+
+
+@pytest.mark.parametrize("way", ["texts", "floats", "more"])
+def test_what_an_environment_calls_events_otherwise_is_not_kept(tmp_path, monkeypatch, way):
+    monkeypatch.setattr(collect, "load_world", lambda name: told(way))
+    run(args(tmp_path, frames=40, split="train"))
+    assert "events" not in load_file(tmp_path / "train" / "shard-00000.safetensors")
+
+
+def test_crafter_tells_its_events(tmp_path, monkeypatch):
+    pytest.importorskip("crafter")
+    from engine.sources.crafter.source import BUTTONS
+
+    tiny = replace(world(), source="crafter", preset="tile", buttons=BUTTONS, source_options={"area": 24})
+    monkeypatch.setattr(collect, "load_world", lambda name: tiny)
+    run(args(tmp_path, frames=60, frames_per_shard=60, episode_length=60, split="train"))
+    tensors = load_file(tmp_path / "train" / "shard-00000.safetensors")
+    assert tensors["events"].shape == (60, 22) and tensors["events"].any()
+    first = (np.maximum.accumulate(tensors["events"], 0).sum(1, dtype=int) > 0).argmax()
+    assert tensors["reward"][first] > 0.5 and tensors["actions"].sum(1).max() == 1
 
 
 def test_a_folder_of_an_older_version_is_continued_and_said_to_lack_rewards(tmp_path, capsys):

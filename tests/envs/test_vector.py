@@ -218,6 +218,78 @@ def test_a_snapshot_of_all_worlds_can_be_gone_back_to() -> None:
     assert np.array_equal(ways[0], ways[1])
 
 
+class Counting:
+    """What an episode's events are worth, counted apart from the environment."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def worth(self, happened: np.ndarray) -> float:
+        new = set(np.flatnonzero(happened).tolist()) - self.seen
+        self.seen |= new
+        return float(bool(new))
+
+
+EVENTS = 24
+
+
+def worth_of(env: Any, rewards: np.ndarray) -> np.ndarray:
+    """What of the rewards of a step is for events: the rest is what the heads say of the frame."""
+    return rewards - env._worlds.world.reward
+
+
+def test_each_event_is_rewarded_once_an_episode_and_told_every_time(tmp_path: Path) -> None:
+    env = make_vec(3, checkpoint=with_heads(tmp_path, bias=-30.0, events=EVENTS), autoreset_mode="Disabled")
+    _, infos = env.reset(seed=1)
+    assert infos["events"].shape == (3, EVENTS) and infos["events"].dtype == np.uint8 and not infos["events"].any()
+    counts, told = [Counting() for _ in range(3)], []
+    for step, move in enumerate(moves(3, 12)):
+        _, rewards, *_, infos = env.step(move)
+        happened = env._worlds.world.events > 0.5
+        assert np.array_equal(infos["events"], happened)
+        expected = [count.worth(row) for count, row in zip(counts, happened, strict=True)]
+        assert worth_of(env, rewards) == pytest.approx(expected, abs=1e-6)
+        told.append(happened)
+        if step == 7:  # one of them begins anew, and the others go on
+            _, infos = env.reset(options={"reset_mask": ONE})
+            assert infos["_events"].tolist() == ONE.tolist()
+            counts[int(ONE.argmax())] = Counting()
+    seen = np.stack(told)
+    assert (seen.sum(0) > 1).any() and not seen.all() and any(len(count.seen) > 1 for count in counts)
+
+
+def test_a_snapshot_remembers_which_events_were_rewarded(tmp_path: Path) -> None:
+    env: Any = make(checkpoint=with_heads(tmp_path, bias=-30.0, events=EVENTS)).unwrapped
+    env.reset(seed=0)
+    played = moves(1, 12)[:, 0]
+    env.step(played[0])
+    kept, ways = env.snapshot(), []
+    for _ in range(2):
+        ways.append([round(float(worth_of(env, env.step(move)[1])[0]), 4) for move in played])
+        env.restore(kept)
+    assert ways[0] == ways[1] and set(ways[0]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_events_of_an_episode_that_ends_are_told_and_the_next_one_counts_anew(tmp_path: Path, mode: str) -> None:
+    env = make_vec(2, checkpoint=with_heads(tmp_path, bias=-30.0, events=EVENTS), autoreset_mode=mode, horizon=2)
+    env.reset(seed=1)
+    move = np.zeros((2, 6), np.int8)
+    env.step(move)
+    _, _, _, truncated, infos = env.step(move)
+    last = env._worlds.world.events if mode == "NextStep" else None
+    assert truncated.all()
+    if last is not None:
+        assert np.array_equal(infos["events"], last > 0.5)
+        _, rewards, _, _, infos = env.step(move)
+        assert not rewards.any()
+    else:
+        assert infos["final_info"]["events"].shape == (2, EVENTS) and infos["final_info"]["events"].any()
+    assert not infos["events"].any() and "start" in infos
+    _, rewards, _, _, infos = env.step(move)
+    assert np.array_equal(worth_of(env, rewards).round(4), infos["events"].any(1))
+
+
 def test_heads_reward_and_end_each_world(tmp_path: Path) -> None:
     env = make_vec(2, checkpoint=with_heads(tmp_path, bias=-30.0), dtype="fp32")
     alone = make(checkpoint=tmp_path, dtype="fp32")

@@ -2,7 +2,7 @@ import pygame
 import pytest
 
 from engine.errors import UserError
-from engine.game.controls import RESERVED, Controls, check_keys, key_names
+from engine.game.controls import RESERVED, Controls, Taken, check_keys, key_names
 from engine.game.gamepad import Gamepads, Pad
 from tests.support.fake_world import BUTTONS, KEYS
 
@@ -34,6 +34,40 @@ def test_keys_combine_and_two_keys_of_one_button_are_one(controls: Controls) -> 
     assert taken.keys == ("right", "up", "w") and taken.buttons == ("forward", "turn_right")
     controls.release("w")
     assert controls.take().buttons == ("forward", "turn_right")
+
+
+@pytest.fixture
+def one() -> Controls:
+    """Of a world in which a frame takes one button."""
+    return Controls(KEYS, BUTTONS, exclusive=True)
+
+
+def test_where_a_frame_takes_one_button_the_newest_key_that_is_down_is_it(one: Controls) -> None:
+    one.press("w")
+    assert one.take().buttons == ("forward",)
+    one.press("left")
+    assert [one.take().buttons for _ in range(3)] == [("turn_left",)] * 3
+    one.release("left")
+    assert one.take().buttons == ("forward",)  # which is down still
+    one.release("w")
+    assert one.take() == Taken((), (), None)
+
+
+def test_where_a_frame_takes_one_button_each_press_has_a_frame_in_turn(one: Controls) -> None:
+    for number, key in enumerate(("w", "left", "w", "s", "left")):
+        one.press(key, at=float(number))
+        one.release(key)
+    taken = [one.take() for _ in range(5)]
+    assert [(found.buttons, found.pressed_at) for found in taken] == [
+        (("forward",), 0.0),
+        (("turn_left",), 1.0),
+        (("forward",), 2.0),
+        ((), None),  # more than three do not wait: a player would feel it
+        ((), None),
+    ]
+    one.press("w")
+    one.release_all()
+    assert one.take().buttons == ()
 
 
 def test_the_time_is_that_of_the_oldest_press_that_no_frame_has_answered(controls: Controls) -> None:
@@ -107,6 +141,17 @@ def test_the_directional_pad_falls_back_to_the_keys_that_a_world_has() -> None:
     for kind, held in ((pygame.CONTROLLERBUTTONDOWN, ("w",)), (pygame.CONTROLLERBUTTONUP, ())):
         pads.handle(pygame.event.Event(kind, button=pygame.CONTROLLER_BUTTON_DPAD_UP))
         assert controls.held() == held
+
+
+def test_what_the_shoulders_and_triggers_stand_for_is_there_where_a_world_has_digits() -> None:
+    controls = Controls({"3": "forward", "5": "back", "7": "turn_left"}, BUTTONS)
+    pads = Gamepads(Pad(controls))
+    pads.handle(pygame.event.Event(pygame.CONTROLLERBUTTONDOWN, button=pygame.CONTROLLER_BUTTON_LEFTSHOULDER))
+    pads.handle(stick(pygame.CONTROLLER_AXIS_TRIGGERLEFT, 0.9))
+    assert controls.take().buttons == ("forward", "back")
+    pads.handle(stick(pygame.CONTROLLER_AXIS_TRIGGERLEFT, 0.0))
+    pads.handle(pygame.event.Event(pygame.CONTROLLERBUTTONUP, button=pygame.CONTROLLER_BUTTON_LEFTSHOULDER))
+    assert controls.take().buttons == () and pads.pad.key("back") == "7"
 
 
 def test_letting_go_of_one_of_two_parts_for_a_key_keeps_it_down() -> None:

@@ -3,7 +3,7 @@ import pygame
 import pytest
 
 from engine.game.controls import Taken
-from engine.game.hud import ACCENT, FAINT, TEXT, Hud, _wrap, key_label, lines, size_text
+from engine.game.hud import ACCENT, FAINT, TEXT, Hud, _wrap, lines, size_text
 from engine.game.worker import Shown
 
 STATS = {"memory_bytes": 1_572_864, "mode": "full", "hot": 14, "cold": 3, "gone": 0, "steps": 2}
@@ -35,18 +35,27 @@ def test_sizes_are_written_for_people(count: int, text: str) -> None:
     assert size_text(count) == text
 
 
-def test_keys_are_written_as_on_a_keyboard() -> None:
-    assert [key_label(key) for key in ("w", "left", "left shift", "/")] == ["W", "Left", "Left Shift", "/"]
-
-
 @pytest.mark.parametrize("size", [(1, 1), (64, 48), (320, 240), (3840, 2160)])
 def test_everything_can_be_drawn_at_any_size(size: tuple[int, int]) -> None:
     screen, hud = pygame.Surface(size), Hud()
     hud.panel(screen, lines(shown("forward"), rate=12, latency_ms=40, held=("w",)), 6, 6)
     hud.badge(screen, "REC", ACCENT, size[0] - 6, 6)
     hud.toast(screen, "saved a/rather/long/path " * 20)
+    hud.keys(screen, [], "Esc menu")
+    hud.keys(screen, [("1", "place stone")] * 20, "Esc menu")
     places = hud.menu(screen, "A world", [("Resume", "Esc", FAINT), ("Quit", "", FAINT)], 1)
     assert len(places) == 2 and places[0].bottom <= places[1].top
+
+
+@pytest.mark.parametrize("size", [(576, 576), (720, 720), (960, 720), (320, 240)])
+def test_what_sixteen_buttons_do_fits_into_a_window(size: tuple[int, int]) -> None:
+    screen = pygame.Surface(size)
+    rest = [(str(number), f"make a stone pickaxe {number}") for number in range(10)]
+    entries = [("Arrows or WASD", "move"), ("Space", "do"), ("E", "sleep"), *rest]
+    place = Hud().keys(screen, entries, "F1 these keys · Tab figures · Esc menu")
+    assert screen.get_rect().contains(place) and place.height < size[1] / 2
+    keys = (pygame.surfarray.array3d(screen) == ACCENT).all(-1)
+    assert keys[place.left : place.right, place.top : place.bottom].sum() == keys.sum() > 0
 
 
 def test_text_on_the_panel_stands_out_from_a_white_frame() -> None:

@@ -14,27 +14,28 @@ from PIL import Image
 from engine.errors import UserError
 from engine.game.controls import Controls
 from engine.game.game import Game
-from engine.game.window import START_SIZE, Settings, Window
+from engine.game.hud import ACCENT
+from engine.game.window import SMALLEST, START_SIZE, Settings, Window
 from tests.support.fake_world import BUTTONS, KEYS, STARTS, FakeWorld
 
 
 class Player:
     """A window that a test operates: it posts events and turns the loop itself."""
 
-    def __init__(self, folder: Path, world: FakeWorld | None = None, **options: Any) -> None:
+    def __init__(self, folder: Path, world: FakeWorld | None = None, exclusive: bool = False, **options: Any) -> None:
         self.world = world or FakeWorld()
         self.folder = folder
         settings = Settings(
             name="fake",
             title="Fake world",
-            preview=STARTS["cave"],
+            preview=options.pop("preview", STARTS["cave"]),
             rate=options.pop("rate", 200),
             video_rate=12,
             pictures=folder / "screenshots",
             recordings=folder / "recordings",
             **options,
         )
-        self.window = Window(settings, Controls(KEYS, BUTTONS), self.open)
+        self.window = Window(settings, Controls(KEYS, BUTTONS, exclusive), self.open)
         self.gate = threading.Event()
         self.gate.set()
 
@@ -218,6 +219,7 @@ def test_the_frame_is_magnified_by_whole_pixels_in_the_middle(player: Player) ->
     for size, scale in (((960, 720), 15), ((700, 500), 10), ((64, 48), 1)):
         pygame.display.set_mode(size, pygame.RESIZABLE)
         player.window.say("", 0)
+        player.window.show_keys(0)
         player.key("left shift")
         player.turns(0.05)
         pixels = pygame.surfarray.array3d(screen()).swapaxes(0, 1)
@@ -226,6 +228,51 @@ def test_the_frame_is_magnified_by_whole_pixels_in_the_middle(player: Player) ->
         big = player.window.shown.frame.repeat(scale, 0).repeat(scale, 1)
         # the PAUSED badge covers the upper right corner
         assert np.array_equal(inner[24 * scale :], big[24 * scale :])
+
+
+@pytest.mark.parametrize(("desktop", "scale"), [((1920, 1080), 5), ((1366, 768), 4), ((1280, 800), 5), ((200, 200), 1)])
+def test_a_world_of_tiles_opens_with_square_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, desktop: tuple[int, int], scale: int
+) -> None:
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [desktop])
+    player = Player(tmp_path, FakeWorld(height=144, width=144), preview=np.zeros((144, 144, 3), np.uint8))
+    player.window.start()
+    width, height = screen().get_size()
+    assert (width, height) == (max(SMALLEST[0], 144 * scale), max(SMALLEST[1], 144 * scale))
+    player.window.close()
+
+
+def test_the_help_says_what_every_key_does_until_it_is_sent_away(player: Player) -> None:
+    def seen() -> bool:
+        player.turns(0.05)
+        return bool((pygame.surfarray.array3d(screen()) == ACCENT).all(-1).any())
+
+    player.key("tab")
+    player.window.show_keys(0)
+    assert not seen()
+    player.key("f1")
+    assert seen() and player.window.shows_keys
+    player.key("f1")
+    assert not seen() and not player.window.shows_keys
+    player.key("escape")
+    names = [item.name for item in player.window.commands.items()]
+    for _ in range(names.index("keys")):
+        player.key("down")
+    player.key("return")
+    assert seen() and not player.window.menu.is_open
+
+
+def test_presses_between_two_frames_have_a_frame_each_where_a_frame_takes_one_button(tmp_path: Path) -> None:
+    player = Player(tmp_path, rate=8, exclusive=True)
+    player.start()
+    player.until(lambda: player.window.worker.timings.frames >= 1)
+    player.key("w", "down")
+    player.key("left")
+    player.key("right")
+    player.turns(0.8)
+    played = [held for held in player.world.actions if held]
+    assert played[:5] == [("forward",), ("turn_left",), ("turn_right",), ("forward",), ("forward",)]
+    player.window.close()
 
 
 def test_a_window_smaller_than_the_frame_still_shows_it(tmp_path: Path) -> None:

@@ -35,4 +35,5 @@ def test_a_world_that_says_nothing_new_keeps_the_digest_that_old_sessions_hold()
 
 def test_all_that_a_world_says_is_in_its_digest() -> None:
     above = [Geometry(view="top", player=(1, column), still_rows=rows) for column in (0, 1) for rows in (0, 1)]
-    assert len({world_digest(replace(CONFIG, geometry=geometry)) for geometry in (None, *above)}) == 5
+    worlds = [replace(CONFIG, geometry=geometry) for geometry in (None, *above)]
+    assert len({world_digest(world) for world in (*worlds, replace(CONFIG, exclusive=True))}) == 6

@@ -42,7 +42,7 @@ def moves(count: int, steps: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (steps, count, 6), np.uint8)
 
 
-def with_heads(folder: Path, bias: float, threshold: float = 0.5) -> Path:
+def with_heads(folder: Path, bias: float, threshold: float = 0.5, events: int = 0) -> Path:
     """A checkpoint that is `weights`, and has heads: random ones, but for the termination's bias."""
-    shape = HeadsConfig((0, 1), hidden=16, buckets=9, low=-3.0, high=3.0, threshold=threshold)
+    shape = HeadsConfig((0, 1), hidden=16, buckets=9, low=-3.0, high=3.0, threshold=threshold, events=events)
     return write_weights_for(load_world(NAME), folder, heads=(shape, bias))

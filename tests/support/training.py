@@ -42,20 +42,44 @@ def episode(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "poses": poses,
         "reward": np.array(reward, np.float32),
         "terminated": ended,
+        "events": events_of(poses[:, 0]),
     }
 
 
-def write_data(folder: Path, episodes: int = 40, without: tuple[str, ...] = (), stripes: int = 0) -> Path:
+def events_of(blue: np.ndarray) -> np.ndarray:
+    """What happens at each frame, uint8 (length, 3): it becomes blue beyond 150, it comes to the goal, and nothing."""
+    before = np.append(blue[:1], blue[:-1])
+    crossed, never = (blue > 150) & (before <= 150), np.zeros(len(blue), bool)
+    return np.stack((crossed, (blue >= GOAL) & (before < GOAL), never), 1).astype(np.uint8)
+
+
+def firsts(events: np.ndarray) -> np.ndarray:
+    """1 where one of the events (length, E) of an episode happens for the first time."""
+    seen: set[int] = set()
+    found = np.zeros(len(events), np.float32)
+    for frame, happened in enumerate(events):
+        new = set(np.flatnonzero(happened).tolist()) - seen
+        found[frame], seen = float(bool(new)), seen | new
+    return found
+
+
+def write_data(
+    folder: Path, episodes: int = 40, without: tuple[str, ...] = (), stripes: int = 0, events: bool = False
+) -> Path:
     """Write a folder as collect does, of so many episodes in each split; returns it.
 
-    without: names of what the data lacks. stripes: how much redder every other column is than its neighbours.
+    without: names of what the data lacks. stripes: how much redder every other column is than its neighbours. events:
+    with them, and the first time of each kind is rewarded by 1.
     """
+    without = without if events else (*without, "events")
     for number, (split, count) in enumerate((("train", episodes), ("validation", episodes))):
         rng = np.random.default_rng(number)
         made = [episode(rng) for _ in range(count)]
         tensors = {name: np.concatenate([e[name] for e in made]) for name in made[0] if name not in without}
         tensors["frames"][:, :, ::2, 0] += np.uint8(stripes)
         lengths = [len(e["frames"]) for e in made]
+        if events:
+            tensors["reward"] += np.concatenate([firsts(e["events"]) for e in made])
         tensors["episode"] = np.repeat(np.arange(count, dtype=np.int32), lengths)
         (folder / split).mkdir(parents=True)
         (folder / split / "shard-00000.safetensors").write_bytes(save(tensors, metadata=checksums(tensors)))

@@ -90,4 +90,6 @@ def _random_heads(shape: HeadsConfig, bias: float) -> dict[str, torch.Tensor]:
         heads.reward.weight.add_(torch.randn_like(heads.reward.weight))
         heads.termination.weight.add_(torch.randn_like(heads.termination.weight))
         heads.termination.bias.fill_(bias)
+        if heads.events is not None:
+            heads.events.weight.add_(3 * torch.randn_like(heads.events.weight))
     return dict(heads.state_dict())

@@ -1,6 +1,7 @@
 """Reward and termination: learned from sparse events, resumable, calibrated, read in play."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine import checkpoint
 from engine.cli import ship
 from engine.cli.options import ShipOptions
 from engine.config import load_world
-from engine.data.clips import Latents
+from engine.data.clips import Latents, read_shard, shard_paths
 from engine.data.shards import checksums
 from engine.data.signals import Signals, SignalSampler, load_signals
 from engine.envs.env import LociEnv
@@ -21,7 +22,7 @@ from engine.errors import UserError
 from engine.loading import open_world
 from engine.model.heads import Heads, HeadsConfig
 from engine.train.options import HeadsOptions
-from engine.train.scores import best_threshold, scores_of
+from engine.train.scores import best_threshold, events_scores, scores_of
 from engine.train.stages import heads as stage
 from tests.support import training
 
@@ -55,6 +56,51 @@ def test_rare_ends_and_a_large_reward_are_found_on_held_out_episodes(trained: Pa
     assert real["precision"] >= 0.8 and real["recall"] >= 0.8
     assert real["event_mae"] < 20 and real["reward_mae"] < 0.5 * real["usual_mae"]
     assert abs(real["calibration"]) < 0.02  # though half of the batches' clips end with an event
+
+
+def test_events_are_learned_beside_a_reward_that_does_not_hold_their_first_times(world: Path, tmp_path: Path) -> None:
+    folder = training.write_data(tmp_path / "data", events=True)
+    options = {"steps": 300, "batch": 16, "warmup": 20, "lr": 5e-3, "validation_frames": 2000}
+    stage.run(args(folder, tmp_path / "run", world, **options))
+    report = json.loads((tmp_path / "run" / "heads.json").read_text())
+    crossed, reached, never = report["real_events"]["each"]
+    assert crossed["happened"] >= 8 and crossed["precision"] >= 0.8 and crossed["recall"] >= 0.8
+    assert reached["happened"] >= 8 and reached["precision"] >= 0.8 and reached["recall"] >= 0.8
+    assert (never["happened"], never["called"], never["recall"]) == (0, 0, None)
+    assert report["real"]["event_mae"] < 20 and report["drawn_events"]["happened"] == report["real_events"]["happened"]
+    config = checkpoint.read_config(tmp_path / "run")
+    assert config["heads"]["events"] == 3
+    with pytest.raises(UserError, match="begun with kinds = 3"):
+        stage.run(args(training.write_data(tmp_path / "other", 8), tmp_path / "run", world, **options))
+    env = LociEnv(world, checkpoint=tmp_path / "run", threads=1, image=np.full((48, 64, 3), 30, np.uint8))
+    env.reset(seed=0)
+    assert env.step(np.array([0, 1]))[4]["events"].shape == (3,)
+
+
+def test_what_happens_for_the_first_time_is_taken_out_of_the_reward(tmp_path: Path) -> None:
+    whole, bare = training.write_data(tmp_path / "a", 6, events=True), training.write_data(tmp_path / "b", 6)
+    told, plain = load_signals(whole, "train"), load_signals(bare, "train")
+    assert told.events is not None and told.events.shape == (len(told.reward), 3) and plain.events is None
+    torch.testing.assert_close(told.reward, plain.reward)
+    raw = read_shard(shard_paths(whole, "train")[0], ("reward",))["reward"]
+    assert (raw - told.reward).sum() > 5
+    shutil.copy(shard_paths(bare, "train")[0], whole / "train" / "shard-00001.safetensors")
+    mixed = load_signals(whole, "train")  # a part of it is older
+    assert mixed.events is None and torch.equal(mixed.reward, torch.cat((raw, plain.reward)))
+
+
+def test_heads_without_events_are_those_that_they_were() -> None:
+    torch.manual_seed(0)
+    plain = Heads(HeadsConfig((0,), hidden=8, buckets=5), 8).state_dict()
+    torch.manual_seed(0)
+    told = Heads(HeadsConfig((0,), hidden=8, buckets=5, events=3), 8)
+    more = told.state_dict()
+    assert more.keys() - plain.keys() == {"events.weight", "events.bias"} and plain.keys() <= more.keys()
+    assert all(torch.equal(weight, more[name]) for name, weight in plain.items())
+    assert [tuple(part.shape) for part in told(torch.randn(2, 4, 6, 8))] == [(2, 4, 5), (2, 4), (2, 4, 3)]
+    assert Heads(HeadsConfig((0,)), 8)(torch.randn(2, 6, 8))[2].shape == (2, 0)
+    with pytest.raises(ValueError, match="events must be from 0"):
+        HeadsConfig((0,), events=-1)
 
 
 def test_a_world_with_heads_rewards_and_ends_and_one_without_does_not(trained: Path, world: Path) -> None:
@@ -197,6 +243,29 @@ def test_clips_end_at_events_as_often_as_asked_and_stay_in_their_episode() -> No
         hits += int((reward[torch.from_numpy(index[:, -1])] > 0).sum())
         count += len(index)
     assert 0.4 < hits / count < 0.6
+
+
+def test_each_kind_of_event_is_drawn_as_often_however_rare_it_is() -> None:
+    start = np.arange(0, 4001, 20)
+    events = torch.zeros(4000, 3, dtype=torch.bool)
+    events[5::20, 0], events[777, 1] = True, True  # in each episode, once, and never
+    data = Latents(torch.zeros(4000, 1, 1), torch.zeros(4000, 2), start)
+    signals = Signals(torch.zeros(4000), torch.zeros(4000) > 0, events)
+    sampler = SignalSampler(data, signals, 4, 2, 32, (), 0.5)
+    last = np.concatenate([sampler.batch(32, 0, step)[1][:, -1] for step in range(60)])
+    often, once = (last % 20 == 5).mean(), (last == 777).mean()
+    assert 0.2 < often < 0.36 and 0.2 < once < 0.3
+    reward, ended, told = sampler.labels(np.array([[777, 5], [6, 7]]))
+    assert told.tolist() == [[[False, True, False], [True, False, False]], [[False] * 3] * 2]
+    assert reward.shape == ended.shape == (2, 2)
+
+
+def test_events_are_scored_together_and_each() -> None:
+    told = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.3]])
+    scores = events_scores(told, np.array([[True, False], [False, False], [True, True]]))
+    assert (scores["happened"], scores["called"], scores["hits"]) == (3, 2, 1)
+    assert (scores["precision"], scores["recall"]) == (1 / 2, 1 / 3)
+    assert scores["each"][1] == {"happened": 1, "called": 0, "hits": 0, "precision": None, "recall": 0.0}
 
 
 def test_the_threshold_is_the_one_with_the_best_f1_and_scores_count_what_is_called() -> None:

@@ -72,6 +72,8 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
     for byte, in every process. Raises UserError where Crafter is missing or an option is wrong.
     """
 
+    exclusive = True
+    """Of several buttons that are pressed, the last one counts; see `engine.inputs.counted`."""
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": RATE}  # noqa: RUF012  (Gymnasium's way)
 
     def __init__(

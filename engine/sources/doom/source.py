@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError, unknown
+from engine.inputs import counted
 from engine.pictures import shrink_fast
 from engine.sources.doom import route
 from engine.sources.doom.maps import generate
@@ -54,6 +55,7 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         height: int = 96,
         width: int = 128,
         render_mode: str | None = None,
+        exclusive: bool = False,
         **map_options: Any,
     ) -> None:
         self._game: Any = None
@@ -66,7 +68,7 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode must be 'rgb_array' or None, not {render_mode!r}")
         self.buttons, self.height, self.width = tuple(buttons), height, width
-        self.render_mode = render_mode
+        self.render_mode, self.exclusive = render_mode, exclusive
         self.map_options = MapOptions.from_table(map_options)
         self.observation_space = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.action_space = gym.spaces.MultiBinary(len(self.buttons))
@@ -102,7 +104,8 @@ class DoomEnv(gym.Env[np.ndarray, np.ndarray]):
         """Hold the pressed buttons for 4 tics."""
         if self._game is None:
             raise UserError("the Doom source is closed or was not reset; call reset() first")
-        pressed = {button for button, value in zip(self.buttons, action, strict=True) if value}
+        held = counted(np.asarray(action), self.exclusive)
+        pressed = {button for button, value in zip(self.buttons, held, strict=True) if value}
         forward = ("forward" in pressed) - ("back" in pressed)
         left = ("strafe_left" in pressed) - ("strafe_right" in pressed)
         turn = ("turn_left" in pressed) - ("turn_right" in pressed)

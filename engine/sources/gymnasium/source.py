@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from engine.errors import UserError
+from engine.inputs import counted
 from engine.pictures import resize
 from engine.sources.gymnasium.find import open_environment
 from engine.sources.gymnasium.fit import WHOLE, Fit
@@ -27,6 +28,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     frame_skip: steps that an action is held, their rewards are summed, up to the end of the episode. fit: how a picture
     of another aspect is brought to the size: ``stretch`` it, ``pad`` it with black, or ``crop`` it. region: the part of
     the picture that is shown, (left, top, right, bottom) as shares of its width and height; all of it by default.
+    exclusive: of several buttons that are held, the last one counts.
 
     A reset with ``options={"map_seed": n}`` is one with ``seed=n``. Raises UserError where the buttons and the action
     space, or an option, do not fit.
@@ -43,6 +45,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         frame_skip: int = 1,
         fit: Fit = "stretch",
         region: Sequence[float] = WHOLE,
+        exclusive: bool = False,
     ) -> None:
         super().__init__(env)
         if type(frame_skip) is not int or not 1 <= frame_skip <= 1000:
@@ -50,7 +53,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         if fit not in get_args(Fit):
             raise UserError(f"source option fit must be one of {', '.join(get_args(Fit))}, not {fit!r}")
         self.buttons, self.height, self.width = tuple(buttons), height, width
-        self.frame_skip, self.fit, self.region = frame_skip, fit, check_region(region)
+        self.frame_skip, self.fit, self.region, self.exclusive = frame_skip, fit, check_region(region), exclusive
         self.observation_space = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.action_space = gym.spaces.MultiBinary(len(self.buttons))
         self.native: Any = None
@@ -67,7 +70,7 @@ class GymnasiumSource(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Hold the buttons, uint8 (A,), for `frame_skip` steps, or up to the episode's end."""
-        chosen, total = self._actions.action(action), 0.0
+        chosen, total = self._actions.action(counted(np.asarray(action), self.exclusive)), 0.0
         for _ in range(self.frame_skip):
             self.native, reward, terminated, truncated, info = self.env.step(chosen)
             total += float(reward)
@@ -212,7 +215,9 @@ def part_of(frame: np.ndarray, region: tuple[float, float, float, float]) -> np.
     return frame[top : max(top + 1, round(region[3] * h)), left : max(left + 1, round(region[2] * w))]
 
 
-def make(name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any]) -> GymnasiumSource:
+def make(
+    name: str, buttons: Sequence[str], height: int, width: int, options: Mapping[str, Any], exclusive: bool = False
+) -> GymnasiumSource:
     """Open the environment `name`.
 
     options: ``actions``, ``idle``, ``frame_skip``, ``fit`` and ``region`` are those of `GymnasiumSource`, the table
@@ -225,7 +230,7 @@ def make(name: str, buttons: Sequence[str], height: int, width: int, options: Ma
         raise UserError(f"source option make must be a table, not {more!r}")
     env = open_environment(name, rest | dict(more))
     try:
-        return GymnasiumSource(env, buttons, height, width, **own)
+        return GymnasiumSource(env, buttons, height, width, exclusive=exclusive, **own)
     except UserError:
         env.close()
         raise

@@ -1,4 +1,4 @@
-"""``python -m engine train heads WORLD``: learn to read reward and termination off the generator's features.
+"""``python -m engine train heads WORLD``: learn to read reward, termination and events off the generator's features.
 
 The generator stays as it is. Events are rare, so batches show many of them; the log-odds are shifted by the ratio of
 the batches' shares to the data's own while they are trained (logit adjustment, Menon et al., arXiv 2007.07314), so
@@ -38,12 +38,14 @@ from engine.train.optimizers import pack_optimizers
 from engine.train.options import HeadsOptions, chosen
 from engine.train.randomness import Randomness
 from engine.train.running_mean import RunningMean
-from engine.train.scores import best_threshold, scores_of
+from engine.train.scores import best_threshold, events_scores, scores_of
 from engine.train.state import Tensors, copy_back
 
 REPORT = "heads.json"
 DECAY = 0.995
 """Of the running mean: events are rare, so it is to hold many steps."""
+RAREST = 1e-5
+"""Share of the frames that an event begins with at least: what the data never shows may happen all the same."""
 
 
 class HeadsStage:
@@ -63,6 +65,7 @@ class HeadsStage:
         shape = heads_config(options, self.generator, self.train_set)
         self.heads = Heads(shape, self.generator.config.dim).to(device)
         self.shifts = self._shifts()
+        self._expect_the_usual()
         self.mean = RunningMean({"heads": dict(self.heads.named_parameters())}, DECAY)
         self.optimizers = [torch.optim.AdamW(self.heads.parameters(), lr=options.lr, weight_decay=0.01)]
         self.state: dict[str, Any] = {
@@ -71,6 +74,7 @@ class HeadsStage:
                 "generator": digest(self.base["generator"]),
                 **chosen(options, "seed", "batch", "hidden", "buckets", "old", "events", "drawn"),
                 "layers": list(shape.layers),
+                "kinds": shape.events or None,  # as runs say it that were begun before there were any
             },
             "frames": 0,
             "threshold": 0.5,
@@ -84,34 +88,51 @@ class HeadsStage:
         return SignalSampler(latents, signals, c.clip, self.options.old, c.far, c.motion, self.options.events, poses)
 
     @torch.no_grad()
-    def _shifts(self) -> tuple[Tensor, float]:
-        """Log of the ratio of shares in the batches to shares in the data: of the buckets (K,), of the log-odds."""
+    def _shifts(self) -> tuple[Tensor, float, Tensor]:
+        """Log of the ratio of shares in the batches to shares in the data.
+
+        Of the reward's buckets (K,), and, as those of it and of it not, of the termination and of the events (E,).
+        """
         data = np.flatnonzero(self.train_set.before > 0)
         shown = self.train_set.typical(self.options.batch, self.options.seed)
         shares = []
         for frames in (shown, data):
-            reward, ended = self.train_set.labels(frames)
+            reward, ended, events = self.train_set.labels(frames)
             buckets = self.heads.two_hot(reward.to(self.device)).mean(0)
-            over = float(ended.float().mean())
-            shares.append((buckets, torch.tensor([over, 1 - over])))
+            over, told = float(ended.float().mean()), events.float().mean(0)
+            shares.append((buckets, torch.tensor([over, 1 - over]), torch.stack((told, 1 - told)).to(self.device)))
         ratios = [torch.where((a > 0) & (b > 0), (a / b).log(), 0.0) for a, b in zip(*shares, strict=True)]
-        return ratios[0], float(ratios[1][0] - ratios[1][1])
+        return ratios[0], float(ratios[1][0] - ratios[1][1]), ratios[2][0] - ratios[2][1]
+
+    @torch.no_grad()
+    def _expect_the_usual(self) -> None:
+        """Let events begin as likely as they are in the data: the first steps need not learn that they are rare."""
+        events = self.train_set.signals.events
+        if self.heads.events is None or events is None:
+            return
+        share = events.float().mean(0).clamp(RAREST, 1 - RAREST)
+        self.heads.events.bias.copy_(torch.logit(share))
 
     def loss(self, step: int, rank: int) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy of the reward's buckets and of the termination, with shifted log-odds."""
+        """Cross-entropy of the reward's buckets, of the termination and of the events, with shifted log-odds."""
         clip, index = self.train_set.batch(self.options.batch, self.options.seed, step, rank)
         random = Randomness(self.options.seed, step, rank, 13, self.device)
         drawn = random.chance() < self.options.drawn
         features = self.features(clip, random if drawn else None)
-        logits, ended = self.heads(features)
-        reward, over = (x[:, 1:].to(self.device) for x in self.train_set.labels(index))
-        buckets, odds = self.shifts
+        logits, ended, told = self.heads(features)
+        reward, over, events = (x[:, 1:].to(self.device) for x in self.train_set.labels(index))
+        buckets, odds, of_kinds = self.shifts
         of_reward = F.cross_entropy(
             (logits + buckets).flatten(0, 1), self.heads.two_hot(reward).flatten(0, 1), reduction="mean"
         )
         of_end = F.binary_cross_entropy_with_logits(ended + odds, over.float())
         self.state["frames"] += over.numel() * self.processes
-        return of_reward + of_end, {"reward": float(of_reward.detach()), "end": float(of_end.detach())}
+        parts, loss = {"reward": of_reward, "end": of_end}, of_reward + of_end
+        if events.shape[-1]:  # each is a question of its own: summed, not averaged
+            each = F.binary_cross_entropy_with_logits(told + of_kinds, events.float(), reduction="none")
+            parts["events"] = each.sum(-1).mean()
+            loss = loss + parts["events"]
+        return loss, {name: float(part.detach()) for name, part in parts.items()}
 
     @torch.no_grad()
     def features(self, clip: Clip, random: Randomness | None = None) -> Tensor:
@@ -142,17 +163,20 @@ class HeadsStage:
 
     @torch.no_grad()
     def answers(self, drawn: bool) -> dict[str, np.ndarray]:
-        """What the running mean says of held-out frames, beside the truth: arrays (T,)."""
+        """What the running mean says of held-out frames, beside the truth: arrays (T,), of events (T, E)."""
         heads = Heads(self.heads.config, self.generator.config.dim).to(self.device)
         heads.load_state_dict(self.mean.parts["heads"])
-        found: dict[str, list[np.ndarray]] = {"reward": [], "probability": [], "real": [], "ended": [], "episode": []}
+        names = ("reward", "probability", "real", "ended", "episode", "told", "happened")
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         random = Randomness(5, 0, 0, 0, self.device)
         for index, ask, number in self.held_out.windows(self.options.validation_frames):
-            logits, ended = heads(self.features(self.held_out.clip(index), random if drawn else None))
+            logits, ended, told = heads(self.features(self.held_out.clip(index), random if drawn else None))
             asked = torch.from_numpy(ask[:, 1:])
-            real, over = (x[:, 1:][asked] for x in self.held_out.labels(index))
+            real, over, happened = (x[:, 1:][asked] for x in self.held_out.labels(index))
             found["reward"].append(heads.expected(logits).cpu()[asked].numpy())
             found["probability"].append(torch.sigmoid(ended).cpu()[asked].numpy())
+            found["told"].append(torch.sigmoid(told).cpu()[asked].numpy())
+            found["happened"].append(happened.numpy())
             found["real"].append(real.numpy())
             found["ended"].append(over.numpy())
             found["episode"].append(np.repeat(number[:, None], ask.shape[1] - 1, 1)[ask[:, 1:]])
@@ -170,8 +194,12 @@ class HeadsStage:
             rest = ~choosing[kind]
             left = {name: values[rest] for name, values in found.items()}
             report[kind] = scores_of(left, self.state["threshold"], self.held_out.usual)
+            if self.heads.config.events:
+                report[f"{kind}_events"] = events_scores(left["told"], left["happened"])
         replace_file(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
         flat = {f"{kind}_{name}": value for kind in answers for name, value in report[kind].items()}
+        for kind in answers if self.heads.config.events else ():
+            flat |= {f"{kind}_events_{name}": report[f"{kind}_events"][name] for name in ("precision", "recall")}
         return {name: value for name, value in flat.items() if value is not None}
 
     def report(self, step: int, scores: dict[str, float]) -> str:
@@ -183,6 +211,11 @@ class HeadsStage:
             f"{kind} frames: {scores[f'{kind}_ends']} ends of {scores[f'{kind}_frames']}, precision "
             f"{text(f'{kind}_precision')}, recall {text(f'{kind}_recall')}, reward error {text(f'{kind}_reward_mae')} "
             f"(at events {text(f'{kind}_event_mae')}, always the usual {text(f'{kind}_usual_mae')})"
+            + (
+                f", events: precision {text(f'{kind}_events_precision')}, recall {text(f'{kind}_events_recall')}"
+                if self.heads.config.events
+                else ""
+            )
             for kind in ("real", "drawn")
         ]
         return f"{step} steps, {self.state['frames']} frames; held-out episodes, {'; '.join(parts)}"
@@ -213,16 +246,18 @@ def heads_config(options: HeadsOptions, generator: Generator, data: SignalSample
         raise UserError(f"--layers: expected numbers such as 2,5, not {options.layers!r}") from None
     if not all(0 <= layer < depth for layer in layers):
         raise UserError(f"--layers: the generator has layers 0 to {depth - 1}, not {options.layers}")
+    events = data.signals.events
     reward = data.signals.reward[torch.from_numpy(data.before > 0)]
     low, high = float(symlog(reward.min())), float(symlog(reward.max()))
     if low == high:
-        if not bool(data.signals.terminated.any()):
+        if not bool(data.signals.terminated.any()) and (events is None or not bool(events.any())):
             raise UserError(
                 f"{options.data} has nothing to learn: the reward is always {data.usual:g}, and no episode terminates"
             )
         low, high = low - 0.5, high + 0.5
     try:
-        return HeadsConfig(layers, options.hidden, options.buckets, low, high)
+        kinds = 0 if events is None else events.shape[1]
+        return HeadsConfig(layers, options.hidden, options.buckets, low, high, events=kinds)
     except ValueError as error:
         raise UserError(str(error)) from error
 

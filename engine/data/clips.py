@@ -81,18 +81,18 @@ def patch_moments(paths: list[Path], codec: Codec, rng: np.random.Generator, fra
 
 @dataclass
 class Latents:
-    """Episodes of one split, concatenated: latents (T, N, C) float16, actions (T, A) uint8, start (E + 1,) int64."""
+    """Episodes of one split, concatenated: latents (T, N, C) float16, actions (T, A) uint8, start (E + 1,) int64.
+
+    sights: gives those of frames (B,), (B, N, C + 2), for a generator that takes them.
+    """
 
     latents: Tensor
     actions: Tensor
     start: np.ndarray
+    sights: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
-
-    def to(self, device: torch.device) -> Latents:
-        """The same on a device, where batches are gathered then."""
-        return Latents(self.latents.to(device), self.actions.to(device), self.start)
 
 
 def load_latents(data: Path, split: str, codec: Codec, tag: str) -> Latents:
@@ -137,7 +137,8 @@ def clip_of(data: Latents, pose: np.ndarray, index: np.ndarray, first: np.ndarra
     flat = torch.from_numpy(index.reshape(-1)).to(data.latents.device)
     latents = data.latents[flat].float().unflatten(0, index.shape)
     actions = data.actions[flat].float().unflatten(0, index.shape)
-    return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(pose[index]), old)
+    sights = None if data.sights is None else data.sights(flat).unflatten(0, index.shape)
+    return Clip(latents, actions, torch.from_numpy(position), torch.from_numpy(pose[index]), old, sights)
 
 
 def reckoned(data: Latents, motion: odometry.Motion) -> np.ndarray:
@@ -152,7 +153,7 @@ class ClipSampler:
     motion: what each button does to the pose (see `engine.model.odometry`), empty for none. poses: true ones (T, 3), in
     place of those that keys reckon. With either, half of the clips begin where the player comes back to a view (history
     consistency: the recent frames are cut away, so that only an old one can explain the first), and most old frames are
-    those whose view is nearest to the clip's. sights: gives those of frames (T,), for a generator that takes them.
+    those whose view is nearest to the clip's.
     """
 
     RETURN, AWAY = 0.35, 16  # cost below which a view is the same one, and frames after which it is an old one
@@ -167,9 +168,7 @@ class ClipSampler:
         motion: odometry.Motion = (),
         returns: float = 0.5,
         poses: np.ndarray | None = None,
-        sights: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.sights = sights
         self.data, self.length, self.old, self.far = data, length, old, far
         self.share_of_returns = returns
         begin, end = data.start[:-1], data.start[1:]
@@ -181,7 +180,7 @@ class ClipSampler:
         if not len(self.firsts) and not len(short):
             raise UserError("no episode is two frames long; collect longer ones")
         self.anywhere = np.concatenate((self.firsts, short - length))  # the latter begin before their episode does
-        if sights is not None:  # of a first frame nothing was seen before, and it is never drawn
+        if data.sights is not None:  # of a first frame nothing was seen before, and it is never drawn
             self.firsts = self.firsts[self.left_before[self.firsts] > 0]
             self.anywhere = self.firsts if length == 1 else self.anywhere
         self.with_past = self.firsts[self.firsts - self.start_of[self.firsts] >= max(1, old)]
@@ -289,11 +288,7 @@ class ClipSampler:
 
     def _clip(self, index: np.ndarray, first: np.ndarray, old: int) -> Clip:
         """Frames `index` (B, F) of the data; see `clip_of`."""
-        clip = clip_of(self.data, self.pose, index, first, old, self.far - self.length)
-        if self.sights is None:
-            return clip
-        frames = torch.from_numpy(index.reshape(-1)).to(self.data.latents.device)
-        return replace(clip, sights=self.sights(frames).unflatten(0, index.shape))
+        return clip_of(self.data, self.pose, index, first, old, self.far - self.length)
 
     def blocks(self, size: int, block: int, seed: int, step: int, rank: int = 0) -> Clip:
         """`size` runs of `block` frames from anywhere."""

@@ -5,7 +5,7 @@ It is worked out once from true poses, by the rule of play (`engine.history.plac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from safetensors.numpy import save
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.data.clips import Latents, read_shard, shard_paths
+from engine.config import Geometry
+from engine.data.clips import Latents, load_latents, read_shard, shard_paths
+from engine.data.poses import load_poses
 from engine.data.shards import checksums, metadata_of
 from engine.errors import UserError
 from engine.files import replace_file
+from engine.model.codec import Codec
 from engine.model.generator import GeneratorConfig
 from engine.model.sights import CHANGED, FEWEST, Layout, sights_of, view_changed
 
@@ -89,20 +92,6 @@ class Sights:
     layout: Layout
     columns: int
 
-    @classmethod
-    def load(
-        cls, data: Path, split: str, tag: str, poses: np.ndarray, found: Latents, config: GeneratorConfig
-    ) -> Sights:
-        """Those of a split; see `load_ages`."""
-        age = load_ages(data, split, tag, poses, found, config)
-        tile = torch.from_numpy(np.rint(poses[:, :2]).astype(np.int64))
-        return cls(found.latents, age, tile, Layout.of(config), config.columns)
-
-    def to(self, latents: Tensor) -> Sights:
-        """The same beside those latents, on another device."""
-        where = latents.device
-        return Sights(latents, self.age.to(where), self.tile.to(where), self.layout, self.columns)
-
     def sources(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where the sights of frames (B,) come from: frame, token and age, each int64 (B, N); age 0 for none."""
         age = self.age[frames].long()
@@ -128,3 +117,37 @@ class Sights:
             theirs = own[rows, drawn.clamp(0, own.shape[1] - 1), token].float()
             seen = torch.where((drawn >= 0)[..., None], theirs, seen)
         return sights_of(seen, age)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A split as a generator's training sees it: latents, true poses (T, 3) where they are known, and sights."""
+
+    latents: Latents
+    poses: np.ndarray | None
+    sights: Sights | None
+
+
+def load_seen(
+    data: Path,
+    split: str,
+    codec: Codec,
+    tag: str,
+    config: GeneratorConfig,
+    geometry: Geometry | None,
+    device: torch.device | str = "cpu",
+) -> Seen:
+    """Read a split, and whatever of it is made once and kept. tag: of the codec.
+
+    Where there is a GPU, latents and sights lie on it, and batches are gathered there. UserError as `load_latents`,
+    `load_poses` and `load_ages` say.
+    """
+    latents = load_latents(data, split, codec, tag)
+    poses = load_poses(data, split, geometry) if geometry is not None else None
+    age = load_ages(data, split, tag, poses, latents, config) if config.sights and poses is not None else None
+    latents = replace(latents, latents=latents.latents.to(device), actions=latents.actions.to(device))
+    if age is None or poses is None:
+        return Seen(latents, poses, None)
+    tile = torch.from_numpy(np.rint(poses[:, :2]).astype(np.int64)).to(device)
+    sights = Sights(latents.latents, age.to(device), tile, Layout.of(config), config.columns)
+    return Seen(replace(latents, sights=sights.of), poses, sights)

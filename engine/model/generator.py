@@ -233,12 +233,13 @@ def teacher_forced(
     Two streams in one pass: `context` (B, F, N, C) at `context_level` (B, F), causal over frames; `noisy`
     (B, L, N, C) at `level` (B, L), each frame seeing itself and the context before it. folded: keys and values
     that everybody sees, of each layer (B, heads, P, head_dim), at `folded_position` (B, P) frames relative to
-    the clip's first. Returns (B, L, N, C). A generator without a window sees no context, and takes one frame a clip.
+    the clip's first. Returns (B, L, N, C). A generator without a window sees no context, but each frame's sights.
     """
     n, total = generator.config.tokens, context.shape[1]
     first = total - noisy.shape[1]
     if not generator.config.window:
-        return generator(noisy, level, clip.actions, generator.rotation(clip.pose), alone, sights=clip.sights)
+        last = clip.each(lambda x: x[:, first:])
+        return generator(noisy, level, last.actions, generator.rotation(last.pose), alone(n), sights=last.sights)
     where = torch.cat((clip.position, clip.position[:, first:]), 1).repeat_interleave(n, 1)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -259,13 +260,21 @@ def teacher_forced(
     return out[:, total:]
 
 
-def alone(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one frame to itself and nothing else."""
-    return F.scaled_dot_product_attention(q, k, v)
+def alone(tokens: int) -> Attend:
+    """Attention of each frame, of so many tokens, to itself and nothing else."""
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, frames = len(q), q.shape[2] // tokens
+        if frames == 1:
+            return F.scaled_dot_product_attention(q, k, v)
+        q, k, v = (x.unflatten(2, (frames, tokens)).transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).unflatten(0, (b, frames)).transpose(1, 2).flatten(2, 3)
+
+    return attend
 
 
 def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor]:
-    """Outputs (B, F, N, d) of each layer for a clip of clean frames, each seeing those before it."""
+    """Outputs (B, F, N, d) of each layer for a clip of clean frames, each seeing those before it, or its sights."""
     n, total = generator.config.tokens, latents.shape[1]
     where = clip.position.repeat_interleave(n, 1)
     outputs: list[Tensor] = []
@@ -274,5 +283,6 @@ def clean_pass(generator: Generator, clip: Clip, latents: Tensor) -> list[Tensor
         return two_streams(rotate_time(q, where), rotate_time(k, where), v, total, n)
 
     clean = torch.zeros(clip.position.shape, device=latents.device)
-    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attend, outputs, clip.sights)
+    attends = attend if generator.config.window else alone(n)
+    generator(latents, clean, clip.actions, generator.rotation(clip.pose), attends, outputs, clip.sights)
     return outputs

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from engine import checkpoint
 from engine.config import WorldConfig
-from engine.data.clips import ClipSampler, check_data, load_latents
-from engine.data.poses import load_poses
-from engine.data.sights import Sights
+from engine.data.clips import ClipSampler, check_data
+from engine.data.sights import Sights, load_seen
 from engine.errors import UserError
 from engine.loading import load_codec, load_generator
 from engine.model.codec import Codec
@@ -52,23 +51,17 @@ class Material:
         self.codec.to(device)
         self.carried = carried_parts(Path(init or folder))
         self.shape = generator_config(self.preset, config)
-        self.resident: dict[str, Sights] = {}  # sights of the splits that were asked for, on the device
+        self.sights: dict[str, Sights] = {}  # of the splits that were asked for
 
     def sampler(self, split: str, old: int, returns: float) -> ClipSampler:
         """What draws clips from a split, with up to `old` old frames, a share `returns` of them at a return."""
-        latents = load_latents(self.data, split, self.codec.cpu(), self.tag)
+        codec = self.codec.cpu()
+        found = load_seen(self.data, split, codec, self.tag, self.shape, self.geometry, self.device)
         self.codec.to(self.device)
-        poses = load_poses(self.data, split, self.geometry) if self.geometry is not None else None
-        sights = None
-        if self.shape.sights and poses is not None:
-            sights = Sights.load(self.data, split, self.tag, poses, latents, self.shape)
-        if self.device.type != "cpu":
-            latents = latents.to(self.device)
-            sights = sights.to(latents.latents) if sights is not None else None
-        if sights is not None:
-            self.resident[split] = sights
-        seen = sights.of if sights is not None else None
-        return ClipSampler(latents, self.shape.clip, old, self.shape.far, self.shape.motion, returns, poses, seen)
+        if found.sights is not None:
+            self.sights[split] = found.sights
+        shape = self.shape
+        return ClipSampler(found.latents, shape.clip, old, shape.far, shape.motion, returns, found.poses)
 
     def moved(self, clip: Clip) -> Clip:
         """A clip on the device."""

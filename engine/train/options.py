@@ -197,7 +197,7 @@ class GeneratorOptions(TeacherForcingOptions, OldFramesOptions, LatentOptions):
     returns: float = 0.5
     """Share of the clips with old frames that begin where the player comes back to a view (needs odometry)."""
     own_frames: float = 0.25
-    """Share of steps whose context is drawn by the generator itself, after the first 1,000 steps."""
+    """Share of steps whose context, or sights, are drawn by the generator itself, after the first 1,000 steps."""
     sight_noise: float = 0.3
     """Greatest deviation of the noise on what places tell, in worlds that have them."""
 

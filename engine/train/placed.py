@@ -12,8 +12,12 @@ from torch.func import functional_call
 
 from engine.data.clips import ClipSampler
 from engine.data.sights import Sights
-from engine.model.generator import Generator, alone
+from engine.model.generator import Clip, Generator, alone
 from engine.model.sampler import denoising_step_list, sample
+from engine.train.randomness import Randomness
+
+MENDED = 0.6
+"""How far a drawn tile may be from the real one, as `engine.model.sights.apart` says, and still be meant for it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,26 @@ class PlacedPlayer:
             own[:, k] = self.path(cast, noise[:, k], seen[k], actions[:, k], passes)[-1]
         return Drawn(own, torch.stack(seen, 1), actions)
 
+    def own_sights(self, random: Randomness, rng: np.random.Generator, size: int, most: int) -> tuple[Clip, Tensor]:
+        """A batch of real frames whose sights are drawn: of the 1 to `most` frames before them, in two passes each.
+
+        Returns the clips (L = 1), and which tokens (B, N) can be learnt from: where what was drawn is another tile than
+        the real one, the world has become another, and there is nothing to mend.
+        """
+        depth = 1 + int(random.chance() * most)
+        first = self.starts(size, depth + 1, rng)
+        noise = random.normal(size, depth, *self.sights.latents.shape[1:])
+        drawn = self.play(first, noise, 2).latents
+        last = first + depth
+        own, real = self.sights.of(last, drawn, first), self.sights.of(last)
+        data = self.sampler.data
+        pose = torch.zeros(size, 1, 3, device=first.device)
+        latents, actions = data.latents[last][:, None].float(), data.actions[last][:, None].float()
+        clip = Clip(latents, actions, torch.zeros(size, 1, device=first.device), pose, 0, own[:, None])
+        c = latents.shape[-1]
+        apart = (own[..., :c] - real[..., :c]).square().mean(-1).sqrt()
+        return clip, (apart < MENDED).float()
+
     def cast(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Weights in the dtype of the passes."""
         own = dict(self.generator.named_parameters()) if weights is None else weights
@@ -88,5 +112,6 @@ class PlacedPlayer:
     def predict(self, cast: dict[str, Tensor], x: Tensor, level: Tensor, sights: Tensor, action: Tensor) -> Tensor:
         """Clean latents (B, N, C) float32 from noised ones at noise levels (B,)."""
         rotation = self.generator.rotation(torch.zeros(len(x), 1, 3, device=x.device), self.dtype)
-        inputs = (x[:, None], level[:, None], action[:, None], rotation, alone, None, sights[:, None])
+        attend = alone(x.shape[1])
+        inputs = (x[:, None], level[:, None], action[:, None], rotation, attend, None, sights[:, None])
         return functional_call(self.generator, cast, inputs)[:, 0].float()

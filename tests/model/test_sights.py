@@ -19,7 +19,7 @@ def draw(generator: Generator, sights: torch.Tensor | None, action: int = 0) -> 
     acted = torch.zeros(1, 1, 2)
     acted[..., action] = 1
     rotation = generator.rotation(torch.zeros(1, 1, 3))
-    return generator(latents, torch.ones(1, 1), acted, rotation, alone, sights=sights)
+    return generator(latents, torch.ones(1, 1), acted, rotation, alone(12), sights=sights)
 
 
 def test_the_layout_tells_tiles_of_the_world_from_what_stands_still() -> None:
@@ -43,6 +43,18 @@ def test_sights_ages_and_the_mask_each_change_what_is_drawn() -> None:
     gone[..., 2] = 0
     for other in (sights_of(latents, age + 1), sights_of(latents, gone), sights_of(latents + 1, age)):
         assert not torch.allclose(draw(generator, other)[..., 5:, :], drawn[..., 5:, :])
+
+
+def test_frames_that_are_drawn_side_by_side_see_nothing_of_each_other() -> None:
+    generator = shaken(Generator(CONFIG), 0)
+    latents, sights = torch.randn(2, 3, 12, 5), sights_of(torch.randn(2, 3, 12, 5), torch.ones(2, 3, 12))
+    rotation, level, acted = generator.rotation(torch.zeros(2, 3, 3)), torch.rand(2, 3), torch.rand(2, 3, 2)
+    whole = generator(latents, level, acted, rotation, alone(12), sights=sights)
+    one = generator.rotation(torch.zeros(2, 1, 3))
+    for i in range(3):
+        at = slice(i, i + 1)
+        drawn = generator(latents[:, at], level[:, at], acted[:, at], one, alone(12), sights=sights[:, at])
+        assert torch.allclose(whole[:, at], drawn, atol=1e-5)
 
 
 def test_no_sights_are_sights_of_nothing() -> None:

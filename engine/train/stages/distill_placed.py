@@ -51,7 +51,7 @@ class DistillPlacedStage:
         self.trained = {"generator": dict(self.model.named_parameters())}
         self.mean = RunningMean(self.trained, options.ema)
         self.optimizers = muon_and_adamw(self.trained, options.lr)
-        sights = [self.material.resident[split] for split in ("train", "validation")]
+        sights = [self.material.sights[split] for split in ("train", "validation")]
         self.player, self.held_out = (
             PlacedPlayer(self.model, dtype, *both) for both in zip(samplers, sights, strict=True)
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from engine.train.material import Material, first_generator, trained_before
 from engine.train.noise import context_levels, noise_levels, weighed, with_noisy_sights
 from engine.train.optimizers import muon_and_adamw
 from engine.train.options import GeneratorOptions, chosen
+from engine.train.placed import PlacedPlayer
 from engine.train.prediction import Prediction, with_own_frames
 from engine.train.randomness import Randomness
 from engine.train.running_mean import RunningMean
@@ -31,6 +33,8 @@ from engine.train.state import Tensors, copy_back, stored
 
 OWN_FRAMES_FROM = 1000
 """The first step whose context may be the generator's own drawings: before, they show nothing yet."""
+OWN_FRAMES_DEEP = 4
+"""Drawn frames in a row, at most, whose sights a frame is learnt from, in a world that sees nothing else."""
 
 
 class GeneratorStage:
@@ -44,7 +48,7 @@ class GeneratorStage:
         self.options, self.device, self.processes = options, device, processes
         self.material = Material(options, config, options.init, device)
         if not self.material.shape.window:  # nothing but sights is seen of what was before
-            options = self.options = replace(options, old=0, returns=0.0, own_frames=0.0)
+            options = self.options = replace(options, old=0, returns=0.0)
         self.sampler, self.held_out = (
             self.material.sampler(split, options.old, options.returns) for split in ("train", "validation")
         )
@@ -53,7 +57,11 @@ class GeneratorStage:
         self.trained = {"generator": dict(self.model.named_parameters())}
         self.mean = RunningMean(self.trained, options.ema)
         self.optimizers = muon_and_adamw(self.trained, options.lr)
-        self.predict = Prediction(self.model, device, runtime.pick_dtype(device, options.dtype), options.compile)
+        dtype = runtime.pick_dtype(device, options.dtype)
+        self.predict = Prediction(self.model, device, dtype, options.compile)
+        self.player: PlacedPlayer | None = None
+        if not self.material.shape.window:
+            self.player = PlacedPlayer(self.model, dtype, self.sampler, self.material.sights["train"])
         self.exporter = Exporter(options, config, self.material)
         self.state: dict[str, Any] = {
             "settings": {
@@ -69,16 +77,25 @@ class GeneratorStage:
         """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
         options = self.options
         random = Randomness(options.seed, step, rank, 0, self.device)
-        clip = self.material.moved(self.sampler.batch(options.batch, options.seed, step, rank))
-        clip = with_noisy_sights(clip, options.sight_noise, random)
+        own = self.player is not None and step >= OWN_FRAMES_FROM and random.chance() < options.own_frames
+        counts: Tensor | None = None  # tokens that are learnt from, all by default
+        if own and self.player is not None:
+            rng = np.random.default_rng([options.seed, step, rank, 17])
+            clip, counts = self.player.own_sights(random, rng, options.batch, OWN_FRAMES_DEEP)
+        else:
+            clip = self.material.moved(self.sampler.batch(options.batch, options.seed, step, rank))
+            clip = with_noisy_sights(clip, options.sight_noise, random)
         target, seen = clip.latents[:, clip.old :], clip.latents
         context_level = context_levels(clip, options.context_noise, random)
-        if step >= OWN_FRAMES_FROM and random.chance() < options.own_frames:
+        if self.player is None and step >= OWN_FRAMES_FROM and random.chance() < options.own_frames:
             seen = with_own_frames(self.predict, clip, 2, random)
         level = noise_levels(random.uniform(*target.shape[:2]))
         context = mix(seen, random.normal(*seen.shape), context_level)
         noisy = mix(target, random.normal(*target.shape), level)
-        error = (self.predict(clip, context, context_level, noisy, level) - target).square().mean((2, 3))
+        squared = (self.predict(clip, context, context_level, noisy, level) - target).square()
+        error = squared.mean((2, 3))
+        if counts is not None:
+            error = (squared.mean(3)[:, 0] * counts).sum(1, keepdim=True) / counts.sum(1, keepdim=True).clamp_min(1)
         self.state["frames"] += error.numel() * self.processes
         return weighed(error, level), {"error": float(error.detach().mean())}
 

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from engine import runtime
 from engine.config import WorldConfig
-from engine.data.clips import check_data, load_latents
-from engine.data.poses import load_poses
+from engine.data.clips import check_data
+from engine.data.sights import load_seen
 from engine.data.signals import SignalSampler, load_signals
 from engine.errors import UserError
 from engine.files import replace_file
@@ -82,10 +82,11 @@ class HeadsStage:
 
     def _sampler(self, split: str) -> SignalSampler:
         data, c = self.options.data, self.generator.config
-        latents = load_latents(data, split, self.codec, codec_tag(self.codec))
+        found = load_seen(data, split, self.codec, codec_tag(self.codec), c, self.geometry)
         signals = load_signals(data, split)
-        poses = load_poses(data, split, self.geometry) if self.geometry is not None else None
-        return SignalSampler(latents, signals, c.clip, self.options.old, c.far, c.motion, self.options.events, poses)
+        # Without a window nothing but sights is seen: two frames, for an episode's first one is never asked about.
+        length, old = (c.clip, self.options.old) if c.window else (2, 0)
+        return SignalSampler(found.latents, signals, length, old, c.far, c.motion, self.options.events, found.poses)
 
     @torch.no_grad()
     def _shifts(self) -> tuple[Tensor, float, Tensor]:

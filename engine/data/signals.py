@@ -86,6 +86,9 @@ class SignalSampler:
     Where the source tells events, each of them is one, too, and each kind is drawn as often as the others, or what is
     rarest would hardly be seen.
 
+    A clip's first frame is not asked about, for it may be an episode's first, which no step has led to. Clips of one
+    frame, for a generator without a window, are of the other frames alone.
+
     data, signals: of one split. length: consecutive frames of a clip, fewer where episodes are shorter. old: the most
     earlier frames that it may see; far, motion: as those of the generator. poses: true ones (T, 3), if any are.
     """
@@ -107,9 +110,10 @@ class SignalSampler:
         begin, end = data.start[:-1], data.start[1:]
         self.start_of = np.repeat(begin, end - begin)
         self.before = np.arange(len(data)) - self.start_of
-        self.length = min(length, int(self.before.max(initial=0)) + 1)
+        longest = int(self.before.max(initial=0)) + 1
+        self.length, self.skipped = min(length, longest), int(length > 1)
         self.oldest = far - length  # the greatest age of an old frame, as the generator's training had it
-        if self.length < 2:
+        if longest < 2:
             raise UserError("no episode is two frames long; collect longer ones")
         self.pose = poses if poses is not None else reckoned(data, motion)
         reward = signals.reward.numpy()
@@ -132,9 +136,9 @@ class SignalSampler:
     def _drawn(self, size: int, seed: int, step: int, rank: int = 0) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, step, rank, 23])
         full = rng.random() < FULL_CLIPS
-        length = self.length if full else int(rng.integers(2, self.length + 1))
+        length = self.length if full or self.length == 1 else int(rng.integers(2, self.length + 1))
         old = int(rng.integers(0, self.old + 1)) if full else 0
-        pool = np.flatnonzero(self.before >= length - 1 + old)
+        pool = np.flatnonzero(self.before >= max(1, length - 1 + old))
         if not len(pool):
             old, pool = 0, np.flatnonzero(self.before >= length - 1)
         last = rng.choice(pool, size)
@@ -169,7 +173,8 @@ class SignalSampler:
 
     def typical(self, size: int, seed: int, batches: int = 64) -> np.ndarray:
         """Frames that so many batches would show and be asked about: what the batches' own shares are."""
-        return np.concatenate([self._drawn(size, seed, step)[0][:, 1:].reshape(-1) for step in range(batches)])
+        frames = [self._drawn(size, seed, step)[0][:, self.skipped :] for step in range(batches)]
+        return np.concatenate([found.reshape(-1) for found in frames])
 
     def windows(self, frames: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Cover whole episodes, evenly chosen, of about `frames` frames in all, by clips of equal lengths.
@@ -185,7 +190,7 @@ class SignalSampler:
             a, b = int(begin[episode]), int(end[episode])
             length, asked = min(self.length, b - a), a + 1
             while asked < b:
-                last = min(b, max(asked + length - 1, a + length))
+                last = min(b, max(asked + length - self.skipped, a + length))
                 index = np.arange(last - length, last)
                 found.setdefault(length, []).append((index, index >= asked, number))
                 asked = last

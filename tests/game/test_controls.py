@@ -1,9 +1,11 @@
 import pygame
 import pytest
 
+from engine.config import list_worlds, load_world
 from engine.errors import UserError
 from engine.game.controls import RESERVED, Controls, Taken, check_keys, key_names
 from engine.game.gamepad import Gamepads, Pad
+from engine.game.keys import help_of
 from tests.support.fake_world import BUTTONS, KEYS
 
 
@@ -97,6 +99,14 @@ def test_key_names_are_those_of_pygame_and_case_does_not_matter() -> None:
         "w": "forward",
         "left shift": "back",
     }
+
+
+@pytest.mark.parametrize("name", list_worlds())
+def test_the_keys_of_every_shipped_world_are_free_and_press_all_its_buttons(name: str) -> None:
+    config = load_world(name)
+    keys = check_keys(config.keys, config.buttons)
+    assert set(keys.values()) == set(config.buttons) and keys == config.keys
+    assert len(help_of(keys, config.buttons)) <= len(config.buttons)
 
 
 def test_every_reserved_name_is_a_key() -> None:

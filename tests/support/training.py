@@ -87,8 +87,11 @@ def write_data(
     return folder
 
 
-def write_world(folder: Path, geometry: Geometry | None = None) -> Path:
-    """A world's file and beside it a checkpoint whose generator is random, but its codec sees blue."""
+def write_world(folder: Path, geometry: Geometry | None = None, sights: bool = False) -> Path:
+    """A world's file and beside it a checkpoint whose generator is random, but its codec sees blue.
+
+    sights: the generator takes those of a world whose player is in the middle, and has no window.
+    """
     folder.mkdir(exist_ok=True)
     config = replace(fake_source.world(), geometry=geometry)
     path = folder / "square.toml"
@@ -96,7 +99,10 @@ def write_world(folder: Path, geometry: Geometry | None = None) -> Path:
     torch.manual_seed(0)
     codec = Codec(CodecConfig(48, 64, 16, 24))
     codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
-    generator = Generator(GeneratorConfig(3, 4, 24, 2, 32, 2, heads=2, window=7, sink=1, clip=8, far=20))
+    shape = GeneratorConfig(3, 4, 24, 2, 32, 2, heads=2, window=7, sink=1, clip=8, far=20)
+    if sights:
+        shape = replace(shape, window=0, sink=0, clip=1, sights=True, player=6)
+    generator = Generator(shape)
     parts = {"codec": asdict(codec.config), "generator": asdict(generator.config)}
     described = {"world": "square", "preset": "nano", "buttons": ["left", "right"], **parts}
     weights = {n: p.detach().half() for n, p in generator.named_parameters()}

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from engine import checkpoint
 from engine.cli import ship
 from engine.cli.options import ShipOptions
-from engine.config import load_world
+from engine.config import Geometry, load_world
 from engine.data.clips import Latents, read_shard, shard_paths
 from engine.data.shards import checksums
 from engine.data.signals import Signals, SignalSampler, load_signals
@@ -75,6 +75,21 @@ def test_events_are_learned_beside_a_reward_that_does_not_hold_their_first_times
     env = LociEnv(world, checkpoint=tmp_path / "run", threads=1, image=np.full((48, 64, 3), 30, np.uint8))
     env.reset(seed=0)
     assert env.step(np.array([0, 1]))[4]["events"].shape == (3,)
+
+
+def test_heads_are_read_off_a_generator_that_sees_the_past_by_sights_alone(tmp_path: Path) -> None:
+    geometry = Geometry(view="top", step=10.0, snap=True, player=(1, 2))
+    world = training.write_world(tmp_path / "world", geometry, sights=True)
+    data, run = training.write_data(tmp_path / "data", events=True), tmp_path / "run"
+    options: dict[str, Any] = {"batch": 64, "warmup": 20, "lr": 5e-3, "validation_frames": 2000, "drawn": 0.1}
+    stage.run(args(data, run, world, steps=300, **options))
+    report = json.loads((run / "heads.json").read_text())
+    crossed, reached, _ = report["real_events"]["each"]
+    assert min(crossed["precision"], crossed["recall"], reached["precision"], reached["recall"]) >= 0.8
+    assert report["real"]["precision"] >= 0.8 and report["real"]["recall"] >= 0.8
+    bare = training.write_world(tmp_path / "bare", sights=True)
+    with pytest.raises(UserError, match=r"takes sights, which need the \[geometry\]"):
+        stage.run(args(data, tmp_path / "other", bare))
 
 
 def test_what_happens_for_the_first_time_is_taken_out_of_the_reward(tmp_path: Path) -> None:
@@ -224,6 +239,26 @@ def test_every_frame_but_the_first_is_asked_about_once() -> None:
         assert (index[:, 0] >= first).all() and (index[:, -1] < start[number + 1]).all()
     firsts = start[:-1]
     assert (np.delete(asked, firsts) == 1).all() and (asked[firsts] == 0).all()
+
+
+def test_clips_of_one_frame_are_of_all_frames_but_the_first_and_bring_their_sights() -> None:
+    start = np.array([0, 3, 4, 40])
+
+    def sights(frames: torch.Tensor) -> torch.Tensor:
+        return frames[:, None, None].float()
+
+    data = Latents(torch.zeros(40, 1, 1), torch.zeros(40, 2), start, sights)
+    signals = Signals(torch.zeros(40), torch.zeros(40) > 0)
+    sampler = SignalSampler(data, signals, 1, 0, 32, (), 0.5)
+    asked = np.zeros(40, int)
+    for index, ask, _ in sampler.windows(1000):
+        assert index.shape[1] == 1 and ask.all()
+        np.add.at(asked, index[:, 0], 1)
+    assert asked[start[:-1]].tolist() == [0, 0, 0] and (np.delete(asked, start[:-1]) == 1).all()
+    drawn = [sampler.batch(16, 0, step) for step in range(20)]
+    for clip, index in drawn:
+        assert clip.sights is not None and clip.sights[:, 0, 0, 0].tolist() == index[:, 0].tolist()
+    assert not set(np.concatenate([index[:, 0] for _, index in drawn])) & set(start[:-1].tolist())
 
 
 def test_clips_end_at_events_as_often_as_asked_and_stay_in_their_episode() -> None:

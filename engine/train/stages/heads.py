@@ -82,11 +82,11 @@ class HeadsStage:
 
     def _sampler(self, split: str) -> SignalSampler:
         data, c = self.options.data, self.generator.config
+        if c.sights and self.geometry is None:
+            raise UserError("the generator takes sights, which need the [geometry] of the world's file")
         found = load_seen(data, split, self.codec, codec_tag(self.codec), c, self.geometry)
-        signals = load_signals(data, split)
-        # Without a window nothing but sights is seen: two frames, for an episode's first one is never asked about.
-        length, old = (c.clip, self.options.old) if c.window else (2, 0)
-        return SignalSampler(found.latents, signals, length, old, c.far, c.motion, self.options.events, found.poses)
+        signals, old = load_signals(data, split), self.options.old if c.window else 0
+        return SignalSampler(found.latents, signals, c.clip, old, c.far, c.motion, self.options.events, found.poses)
 
     @torch.no_grad()
     def _shifts(self) -> tuple[Tensor, float, Tensor]:
@@ -121,7 +121,8 @@ class HeadsStage:
         drawn = random.chance() < self.options.drawn
         features = self.features(clip, random if drawn else None)
         logits, ended, told = self.heads(features)
-        reward, over, events = (x[:, 1:].to(self.device) for x in self.train_set.labels(index))
+        asked = index[:, self.train_set.skipped :]
+        reward, over, events = (x.to(self.device) for x in self.train_set.labels(asked))
         buckets, odds, of_kinds = self.shifts
         of_reward = F.cross_entropy(
             (logits + buckets).flatten(0, 1), self.heads.two_hot(reward).flatten(0, 1), reduction="mean"
@@ -137,12 +138,12 @@ class HeadsStage:
 
     @torch.no_grad()
     def features(self, clip: Clip, random: Randomness | None = None) -> Tensor:
-        """What the heads read of all consecutive frames but the first: float32 (B, L - 1, N, D).
+        """What the heads read of all consecutive frames that are asked about: float32 (B, L - `skipped`, N, D).
 
         random: with it, the frames are drawn from the real ones before them, in as many passes as in play.
         """
         clip = clip.each(lambda x: x.to(self.device))
-        latents = clip.latents
+        latents, first = clip.latents, clip.old + self.train_set.skipped
         if random is not None:
             target = latents[:, clip.old :]
             noise = random.normal(*target.shape)
@@ -155,9 +156,9 @@ class HeadsStage:
             passes = int(self.base_config.get("steps", 2))
             made = sample(predict, noise, denoising_step_list(passes, self.base_config.get("timestep_shift", 1.0)))
             # The first frame stays: where it is an episode's own first, play was given it.
-            latents = torch.cat((latents[:, : clip.old + 1], made[:, 1:]), 1)
+            latents = torch.cat((latents[:, :first], made[:, self.train_set.skipped :]), 1)
         outputs = clean_pass(self.generator, clip, latents)
-        return self.heads.features(outputs)[:, clip.old + 1 :]
+        return self.heads.features(outputs)[:, first:]
 
     def after_step(self, step: int) -> None:
         self.mean.update(step)
@@ -172,15 +173,16 @@ class HeadsStage:
         random = Randomness(5, 0, 0, 0, self.device)
         for index, ask, number in self.held_out.windows(self.options.validation_frames):
             logits, ended, told = heads(self.features(self.held_out.clip(index), random if drawn else None))
-            asked = torch.from_numpy(ask[:, 1:])
-            real, over, happened = (x[:, 1:][asked] for x in self.held_out.labels(index))
+            there = ask[:, self.held_out.skipped :]
+            asked = torch.from_numpy(there)
+            real, over, happened = (x[asked] for x in self.held_out.labels(index[:, self.held_out.skipped :]))
             found["reward"].append(heads.expected(logits).cpu()[asked].numpy())
             found["probability"].append(torch.sigmoid(ended).cpu()[asked].numpy())
             found["told"].append(torch.sigmoid(told).cpu()[asked].numpy())
             found["happened"].append(happened.numpy())
             found["real"].append(real.numpy())
             found["ended"].append(over.numpy())
-            found["episode"].append(np.repeat(number[:, None], ask.shape[1] - 1, 1)[ask[:, 1:]])
+            found["episode"].append(np.repeat(number[:, None], there.shape[1], 1)[there])
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def validate(self, step: int, folder: Path) -> dict[str, float]:

@@ -82,9 +82,10 @@ class PlacedPlayer:
         last = first + depth
         own, real = self.sights.of(last, drawn, first), self.sights.of(last)
         data = self.sampler.data
-        pose = torch.zeros(size, 1, 3, device=first.device)
         latents, actions = data.latents[last][:, None].float(), data.actions[last][:, None].float()
-        clip = Clip(latents, actions, torch.zeros(size, 1, device=first.device), pose, 0, own[:, None])
+        position = torch.zeros(size, 1, dtype=torch.int64, device=first.device)
+        pose = torch.zeros(size, 1, 3, dtype=torch.float64, device=first.device)  # as clips of real frames have them
+        clip = Clip(latents, actions, position, pose, 0, own[:, None])
         c = latents.shape[-1]
         apart = (own[..., :c] - real[..., :c]).square().mean(-1).sqrt()
         return clip, (apart < MENDED).float()

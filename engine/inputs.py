@@ -66,3 +66,22 @@ def checked_frames(
     if acted.shape != expected:
         raise ValueError(f"world: expected actions of shape {expected}, got {acted.shape}")
     return frames, counted(np.array(acted, np.uint8), exclusive)
+
+
+FARTHEST_STEPS = 1e9
+"""Steps from anywhere, beyond which no pose is believed."""
+
+
+def checked_poses(poses: np.ndarray, batch: int, frames: int) -> np.ndarray:
+    """True poses (B, n, 3) or, with height and heading in degrees, (B, n, 4), as float64 (B, n, 3): x, y, radians.
+
+    Raises ValueError for other shapes, and for numbers that are not finite or are too large.
+    """
+    found = np.asarray(poses, np.float64)
+    if found.ndim != 3 or found.shape[:2] != (batch, frames) or found.shape[2] not in (3, 4):
+        raise ValueError(f"world: expected poses {(batch, frames)} of 3 or 4 numbers, got shape {found.shape}")
+    if not (np.isfinite(found).all() and np.abs(found).max() <= FARTHEST_STEPS):
+        raise ValueError("world: a pose is not finite, or too far away")
+    if found.shape[2] == 4:
+        return np.stack((found[..., 0], found[..., 1], np.radians(found[..., 3])), -1)
+    return found.copy()

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.history.history import Frame, History
+from engine.history.frame import Frame
+from engine.history.history import History
 from engine.history.state import history_from, state_of
 from engine.inputs import checked_action
 from engine.model.codec import Codec
@@ -23,13 +24,14 @@ class Snapshot:
     """A moment of B worlds: everything that the frames to come depend on, beside the weights.
 
     seeds (B): of their noise. frame uint8 (B, H, W, 3): what is shown. drawn: the frame that was rendered and not yet
-    committed, if there is one.
+    committed, if there is one. origins (B, 3): where they began, as true poses told, not a number where none did.
     """
 
     history: History
     seeds: tuple[int, ...]
     frame: np.ndarray
     drawn: Frame | None
+    origins: np.ndarray | None = None
 
     @property
     def mode(self) -> str:
@@ -45,6 +47,10 @@ class Snapshot:
             named["drawn.latents"] = self.drawn.latents.cpu().contiguous()
             named["drawn.action"] = self.drawn.action.cpu().contiguous()
             named["drawn.pose"] = torch.from_numpy(self.drawn.pose.copy())
+            if self.drawn.sights is not None:
+                named["drawn.sights"] = self.drawn.sights.cpu().contiguous()
+        if self.origins is not None and not np.isnan(self.origins).all():
+            named["origins"] = torch.from_numpy(self.origins.copy())
         return {"seeds": list(self.seeds), "cache": meta}, named
 
 
@@ -82,7 +88,16 @@ def read_snapshot(world: Owner, meta: Mapping[str, Any], tensors: Mapping[str, T
     drawn = _read_drawn(world, tensors)
     if "latents" not in named and drawn is None:  # of an older version: the last committed frame is the one shown
         history.latents = world.codec.encode(frame.to(world.device))
-    return Snapshot(history, tuple(seeds), frame.numpy().copy(), drawn)
+    return Snapshot(history, tuple(seeds), frame.numpy().copy(), drawn, _read_origins(world, tensors))
+
+
+def _read_origins(world: Owner, tensors: Mapping[str, Tensor]) -> np.ndarray | None:
+    origins = tensors.get("origins")
+    if origins is None:
+        return None
+    if tuple(origins.shape) != (world.batch, 3) or origins.dtype != torch.float64 or bool(origins.isinf().any()):
+        raise ValueError("world: a snapshot's origins cannot be read")
+    return origins.numpy().copy()
 
 
 def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:
@@ -96,5 +111,13 @@ def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:
         raise ValueError(f"world: a snapshot's pose cannot be {pose.dtype} {tuple(pose.shape)}")
     if tuple(latents.shape) != (world.batch, c.tokens, c.channels) or latents.dtype != torch.float32:
         raise ValueError(f"world: a snapshot's latents cannot be {latents.dtype} {tuple(latents.shape)}")
+    sights = tensors.get("drawn.sights")
+    if c.sights:
+        shape = (world.batch, c.tokens, c.channels + 2)
+        if sights is None or tuple(sights.shape) != shape or sights.dtype != torch.float32:
+            raise ValueError(f"world: a snapshot's drawn frame needs sights float32 {shape}")
+        if not (torch.isfinite(sights).all() and torch.isfinite(latents).all() and torch.isfinite(pose).all()):
+            raise ValueError("world: a snapshot's drawn frame is not finite")
+        sights = sights.to(world.device)
     acted = torch.from_numpy(checked_action(action.numpy(), world.batch, len(world.buttons))).to(world.device)
-    return Frame(latents.to(world.device), acted, pose.numpy().copy())
+    return Frame(latents.to(world.device), acted, pose.numpy().copy(), sights)

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.history.history import Frame, History
+from engine.history.frame import Frame
+from engine.history.history import History
+from engine.history.modes import remembers
 from engine.history.names import MODES
-from engine.inputs import checked_action, checked_frames, checked_mask, checked_seeds
-from engine.model import odometry
+from engine.history.poses import Navigator, Origins
+from engine.inputs import checked_action, checked_frames, checked_mask, checked_poses, checked_seeds
 from engine.model.codec import Codec
 from engine.model.generator import Generator
 from engine.model.heads import Heads
@@ -32,12 +34,13 @@ class World:
     """B worlds that share weights. Frames are uint8 (B, H, W, 3), actions uint8 (B, A), one 0/1 per button.
 
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
-    (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed).
+    (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed, or
+    what was seen where, which a generator that takes sights reads).
     heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
     probability that the episode ends with it; and `events`, float32 (B, E): the probability of each event in that step.
-    None without heads, and before the first commit. motion: tells what a
-    step will really be; without it poses are reckoned from the buttons, where the generator knows how. exclusive: of
-    several buttons that are held only the last one counts, as `engine.config.WorldConfig` says it.
+    None without heads, and before the first commit. motion: tells what a step will really be; without it poses are
+    reckoned from the buttons, where the generator knows how. exclusive: of several buttons that are held only the last
+    one counts, as `engine.config.WorldConfig` says it.
     memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
     `denoising_step_list`.
     """
@@ -94,6 +97,9 @@ class World:
             raise ValueError(f"world: the heads read layer {max(heads.config.layers)}, which the generator has not")
         self.heads = heads.to(self.device, torch.float32).eval().requires_grad_(False) if heads is not None else None
         self.motion = motion.to(self.device, torch.float32).eval().requires_grad_(False) if motion else None
+        self._navigator = Navigator(self.motion, generator.config.motion, tiles=generator.config.sights)
+        if generator.config.sights and not self._navigator.knows:
+            raise ValueError("world: a generator that takes sights needs a motion model, or a motion of its buttons")
         self.reward: np.ndarray | None = None
         self.termination: np.ndarray | None = None
         self.events: np.ndarray | None = None
@@ -106,8 +112,9 @@ class World:
             memory_model,
             budget=memory_budget,
             recall=recall,
-            posed=motion is not None or bool(generator.config.motion),
+            posed=self._navigator.knows,
         )
+        self.origins = Origins(batch, tiles=generator.config.sights)
         self.seeds = [0] * batch
         self.frame = np.zeros((batch, self.height, self.width, 3), np.uint8)
         self.latents: Tensor | None = None  # (B, N, C) float32, of the frame that was rendered last
@@ -121,14 +128,15 @@ class World:
     def set_mode(self, mode: str) -> None:
         """Switch how the world remembers, in play. What `window` has forgotten does not come back.
 
-        Raises ValueError for an unknown mode, and for `mag` without a memory model.
+        Raises ValueError for an unknown mode, and for `mag` with neither a memory model nor places.
         """
         self.history.set_mode(mode)
 
     @property
     def modes(self) -> tuple[str, ...]:
         """The memory modes that this world has."""
-        return tuple(mode for mode in MODES if mode != "mag" or self.memory_model is not None)
+        most = remembers(self.generator.config, self.memory_model is not None)
+        return tuple(mode for mode in MODES if mode != "mag" or most)
 
     def set_steps(self, steps: int) -> None:
         """Passes a frame: 1, 2 or 4 in play, at most 64."""
@@ -144,6 +152,7 @@ class World:
         frames: np.ndarray,
         actions: np.ndarray | None = None,
         only: np.ndarray | None = None,
+        poses: np.ndarray | None = None,
     ) -> np.ndarray:
         """Begin anew from real frames.
 
@@ -152,6 +161,9 @@ class World:
             frames: uint8 (B, n, H, W, 3), n >= 1.
             actions: (B, n, A): what produced those frames, nothing by default.
             only: (B,) bool: leave the other worlds as they are; what is given for them is not looked at.
+            poses: where the frames were really seen from, from anywhere: (B, n, 3), x and y in steps and heading in
+                radians, or (B, n, 4), as sources tell them but in steps: x, y, height, heading in degrees. By default
+                motion tells, and in a world that is seen from above also what fits best to what was seen before.
 
         Returns:
             What is shown, uint8 (B, H, W, 3): the last of the frames.
@@ -162,30 +174,41 @@ class World:
         seeds, only = checked_seeds(seed, self.batch), checked_mask(only, self.batch)
         if only is not None and self._drawn is not None:
             raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
-        frames, actions = self._checked(frames, actions)
+        frames, actions, poses = self._checked(frames, actions, poses)
         self.history.clear(only)
+        self.origins.forget(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
         self._drawn = self.reward = self.termination = self.events = None
-        return self._observe(frames, actions, only)
+        return self._observe(frames, actions, poses, only)
 
     @torch.inference_mode()
-    def observe(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    def observe(self, frames: np.ndarray, actions: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
         """Append real frames (B, n, H, W, 3) and the actions (B, n, A) that produced them to the history.
 
-        A frame that was rendered and not committed is dropped. Returns and raises as `reset` does.
+        A frame that was rendered and not committed is dropped. poses: as for `reset`, and from the same place as those
+        that were given before. Returns and raises as `reset` does.
         """
+        frames, actions, poses = self._checked(frames, actions, poses)
         self._drawn = None
-        return self._observe(*self._checked(frames, actions), None)
+        return self._observe(frames, actions, poses, None)
 
-    def _checked(self, frames: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(
+        self, frames: np.ndarray, actions: np.ndarray | None, poses: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         shape = (self.batch, self.height, self.width, len(self.buttons))
-        return checked_frames(frames, actions, *shape, self.exclusive)
+        seen, acted = checked_frames(frames, actions, *shape, self.exclusive)
+        return seen, acted, None if poses is None else checked_poses(poses, self.batch, seen.shape[1])
 
-    def _observe(self, frames: np.ndarray, actions: np.ndarray, only: np.ndarray | None) -> np.ndarray:
+    def _observe(
+        self, frames: np.ndarray, actions: np.ndarray, poses: np.ndarray | None, only: np.ndarray | None
+    ) -> np.ndarray:
         for i in range(frames.shape[1]):
-            latents = self.codec.encode(torch.from_numpy(frames[:, i].copy()).to(self.device))
+            latents = self._rounded(self.codec.encode(torch.from_numpy(frames[:, i].copy()).to(self.device)))
             acted = torch.from_numpy(actions[:, i]).to(self.device)
-            self.history.append(Frame(latents, acted, self._next_pose(actions[:, i])), only)
+            pose = self._navigator.registered(self.history, latents, actions[:, i])
+            if poses is not None:
+                pose = self.origins.relative(poses[:, i], pose, only)
+            self.history.append(Frame(latents, acted, pose, self.history.sights(pose)), only)
         chosen = slice(None) if only is None else np.asarray(only, bool)
         self.frame = self.frame.copy()
         self.frame[chosen] = frames[chosen, -1]
@@ -209,13 +232,16 @@ class World:
         shape = (c.tokens, c.channels)
         noise = torch.stack([noise_for(seed, int(t), shape) for seed, t in zip(self.seeds, count, strict=True)])
         rotation = self.generator.rotation(torch.from_numpy(pose[:, None]))
+        sights = self.history.sights(pose)
+        seen = None if sights is None else sights[:, None]
 
         def predict(x: Tensor, i: int, level: float) -> Tensor:
             levels = torch.full((self.batch, 1), level, device=self.device)
-            out = self.generator(x[:, None], levels, acted[:, None], rotation, self.history.attend)
+            out = self.generator(x[:, None], levels, acted[:, None], rotation, self.history.attend, sights=seen)
             return out[:, 0].float()
 
-        return self._show(Frame(sample(predict, noise.to(self.device), self.levels), acted, pose))
+        latents = sample(predict, noise.to(self.device), self.levels)
+        return self._show(Frame(self._rounded(latents), acted, pose, sights))
 
     @torch.inference_mode()
     def adopt(self, latents: Tensor, action: np.ndarray) -> np.ndarray:
@@ -229,14 +255,20 @@ class World:
             raise ValueError(
                 f"world: expected latents {(self.batch, c.tokens, c.channels)}, got {tuple(latents.shape)}"
             )
-        return self._show(Frame(latents.to(self.device, torch.float32), *self._led_by(action)))
+        acted, pose = self._led_by(action)
+        taken = self._rounded(latents.to(self.device, torch.float32))
+        return self._show(Frame(taken, acted, pose, self.history.sights(pose)))
 
     def _led_by(self, action: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """An action as a tensor (B, A), and the pose (B, 3) that it leads to."""
         if (self.history.count == 0).any():
             raise ValueError("world: reset it before drawing a frame")
         action = checked_action(action, self.batch, len(self.buttons), self.exclusive)
-        return torch.from_numpy(action).to(self.device), self._next_pose(action)
+        return torch.from_numpy(action).to(self.device), self._navigator.following(self.history, action)
+
+    def _rounded(self, latents: Tensor) -> Tensor:
+        """Latents as places keep them, where there are places: what is read back must be what was drawn."""
+        return latents if self.history.places is None else latents.to(self.dtype).float()
 
     def _show(self, drawn: Frame) -> np.ndarray:
         self.latents, self._drawn = drawn.latents, drawn
@@ -263,18 +295,6 @@ class World:
         self.commit()
         return frame
 
-    def _next_pose(self, action: np.ndarray) -> np.ndarray:
-        """Where the worlds (B, 3) will be after an action (B, A); the first frame is where they begin."""
-        pose, keys = self.history.pose, self.generator.config.motion
-        if self.motion is not None:
-            acted = torch.from_numpy(action).to(self.device)
-            after = odometry.moved_by(pose, self.motion.step(self.history.latents, acted))
-        elif keys:
-            after = odometry.advance(pose, action, keys)
-        else:
-            return pose
-        return np.where(self.history.count[:, None] > 0, after, 0.0)
-
     @property
     def posed(self) -> bool:
         """Whether the worlds know where the player is."""
@@ -282,7 +302,7 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """The present moment, independent of what follows."""
-        return Snapshot(self.history.copy(), tuple(self.seeds), self.frame.copy(), self._drawn)
+        return Snapshot(self.history.copy(), tuple(self.seeds), self.frame.copy(), self._drawn, self.origins.at)
 
     def restore(self, snapshot: Snapshot) -> np.ndarray:
         """Go back to a snapshot of a world with the same weights and batch; returns its frame, uint8 (B, H, W, 3).
@@ -299,6 +319,9 @@ class World:
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
         self._drawn, self.reward, self.termination, self.events = snapshot.drawn, None, None, None
+        self.origins.forget()
+        if snapshot.origins is not None:
+            self.origins.at = snapshot.origins
         return self.frame.copy()
 
     def snapshot_from(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Snapshot:
@@ -306,13 +329,17 @@ class World:
         return read_snapshot(self, meta, tensors)
 
     def stats(self) -> dict[str, Any]:
-        """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory."""
-        history = self.history
+        """Counts in frames of the first world: all, hot (attended to), cold (kept aside), gone; bytes of memory.
+
+        With places also how many tiles of it are known, and the bytes of all maps.
+        """
+        history, places = self.history, self.history.places
         return {
             "memory_bytes": history.bytes,
             "cold_bytes": history.cold_bytes,
             "tokens": history.tokens_in_view,
             **history.counts(0),
+            **({} if places is None else {"tiles": places.tiles(0), "places_bytes": places.bytes}),
             "mode": self.mode,
             "modes": self.modes,
             "pose": tuple(float(v) for v in history.pose[0]) if self.posed else None,

@@ -143,6 +143,11 @@ class Buffers:
         self.keys[:, world, :, at], self.values[:, world, :, at] = keys, values
         self.hot[world, slot] = block
 
+    def filled(self) -> list[np.ndarray]:
+        """The filled slots of each world, that of the oldest frame first."""
+        orders = [np.argsort(time, kind="stable") for time in self.time]
+        return [order[time[order] >= 0] for order, time in zip(orders, self.time, strict=True)]
+
     def free(self, world: int, frames: Sequence[int]) -> None:
         """Empty the slots of these frames of a world."""
         self.time[world, np.isin(self.time[world], frames)] = -1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engine.history.history import Frame, History
+from engine.history.frame import Frame
+from engine.history.history import History
 
 
 @torch.inference_mode()

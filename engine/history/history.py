@@ -1,13 +1,12 @@
 """What B worlds remember, behind one door: `append` a frame, then `attend` to what was seen.
 
-The parts: buffers (what attention reads), a policy (what the mode keeps in them), the schedule of folding, cold storage
-and recall. Who draws frames knows none of them.
+The parts: buffers (what attention reads), a policy (what the mode keeps in them), the schedule of folding, cold
+storage, recall and places. Who draws frames knows none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,33 +15,27 @@ from torch import Tensor
 from engine.history.buffers import Buffers
 from engine.history.cold import RAM_BYTES, ColdStore
 from engine.history.folding import FoldedBlock, Folding, Pending
+from engine.history.frame import Frame, looks_of
 from engine.history.modes import GROWTH, Policy, policy_of
+from engine.history.places import Places
 from engine.history.recall import RECALLS, Moment
 from engine.model.generator import Generator
 from engine.model.memory import Memory
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame of B worlds: latents float32 (B, N, C), action (B, A), and pose float64 (B, 3), where it is seen from."""
-
-    latents: Tensor
-    action: Tensor
-    pose: np.ndarray
 
 
 class History:
     """The history of B worlds that share weights.
 
     generator: whose clean pass makes a frame's keys and values. mode: see `engine.history.modes`. memory: the memory
-    model, where there is one; `mag` needs it. budget: tokens of hot memory, the memory model's own number by default.
-    recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons. posed: whether frames' poses mean
+    model, where there is one; `mag` needs it, or places. budget: tokens of hot memory, the memory model's own number by
+    default. recall: `relevance`, `recent` (the newest blocks) or `random`, for comparisons. posed: whether poses mean
     something; by default where the generator knows how keys move the player.
 
     count (B,): frames since each world began. pose (B, 3), latents (B, N, C): of the last frame. look (B, D): what it
-    looks like, by which memory is recalled where there are no poses.
+    looks like, by which memory is recalled where there are no poses. places: what was seen where, for a generator that
+    takes sights; else None.
 
-    Raises ValueError for an unknown mode, for `mag` without a memory model, and for a budget below one fold.
+    Raises ValueError for an unknown mode, for `mag` with nothing that remembers, and for a budget below one fold.
     """
 
     def __init__(
@@ -77,6 +70,7 @@ class History:
             )
         if recall not in RECALLS:
             raise ValueError(f"world: recall must be one of {', '.join(RECALLS)}, got {recall!r}")
+        self.places = Places(c, batch, device, dtype) if c.sights else None
         self.policy = self._policy(mode)
         self.buffers = self._new_buffers(self.policy.slots(), self.policy.hot_slots(0))
         self._rotated = False
@@ -128,6 +122,8 @@ class History:
     def append(self, frame: Frame, only: np.ndarray | None = None, outputs: list[Tensor] | None = None) -> None:
         """Remember a frame and be ready for the next one: a clean pass of the generator, and a slice of folding.
 
+        Where nothing attends to history there is no pass, but for `outputs`.
+
         Args:
             frame: of all worlds.
             only: (B,) bool: the worlds that it is a frame of; the others notice nothing.
@@ -141,9 +137,13 @@ class History:
             values.append(v)
             return self.attend(layer, q, k, v)
 
-        rotation = self.generator.rotation(torch.from_numpy(frame.pose[:, None]))
-        clean = torch.zeros((self.batch, 1), device=self.device)
-        self.generator(frame.latents[:, None], clean, frame.action[:, None], rotation, attend, outputs)
+        if self.config.window or outputs is not None:
+            rotation = self.generator.rotation(torch.from_numpy(frame.pose[:, None]))
+            clean = torch.zeros((self.batch, 1), device=self.device)
+            sights = None if frame.sights is None else frame.sights[:, None]
+            self.generator(
+                frame.latents[:, None], clean, frame.action[:, None], rotation, attend, outputs, sights=sights
+            )
         self.keep(frame, keys, values, only)
         self.make_ready()
 
@@ -154,9 +154,23 @@ class History:
 
         keys, values: of each layer (B, heads, N, head_dim), their place rotated and their time not.
         """
-        self._write(keys, values, self._worlds(only), frame.pose)
+        worlds = self._worlds(only)
+        if self.config.window:
+            self._write(keys, values, worlds)
+        self.count[worlds] += 1
+        self.pose[worlds] = frame.pose[worlds]
+        self._rotated = False
         self._remember(frame, only)
         self._fold(only)
+
+    def sights(self, pose: np.ndarray) -> Tensor | None:
+        """What is known of what frames show that are seen from poses (B, 3), float32 (B, N, C + 2).
+
+        None where the generator takes no sights. The mode says how old they may be.
+        """
+        if self.places is None:
+            return None
+        return self.places.sights(pose, self.count, self.latents, only_last=self.mode == "window")
 
     def skip(self, frames: int) -> None:
         """Count frames that nobody saw: those that are no sink are numbered as if so many had come before them."""
@@ -181,16 +195,13 @@ class History:
     def _worlds(self, only: np.ndarray | None) -> np.ndarray:
         return np.arange(self.batch) if only is None else np.flatnonzero(only)
 
-    def _write(self, keys: Sequence[Tensor], values: Sequence[Tensor], worlds: np.ndarray, pose: np.ndarray) -> None:
+    def _write(self, keys: Sequence[Tensor], values: Sequence[Tensor], worlds: np.ndarray) -> None:
         """Keep a frame's keys and values, of each layer (B, heads, N, head_dim), in some worlds."""
         buffers = self.buffers
         if self.policy.grows and buffers.used[worlds].max(initial=0) >= buffers.slots:
             buffers = self.buffers = buffers.grown(max(GROWTH, buffers.slots // 2))
         slots = self.policy.next_slots(buffers.time[worlds])
         buffers.write(keys, values, worlds, slots, self.count[worlds])
-        self.count[worlds] += 1
-        self.pose[worlds] = pose[worlds]
-        self._rotated = False
 
     def _remember(self, frame: Frame, only: np.ndarray | None) -> None:
         """Keep what the frame was, for those that need more of it than keys and values."""
@@ -200,6 +211,8 @@ class History:
         else:
             chosen = torch.from_numpy(np.asarray(only, bool)).to(self.device)
             self.latents = torch.where(chosen[:, None, None], latents, self.latents)
+        if self.places is not None:
+            self.places.record(frame.pose, self.count - 1, latents, self._worlds(only))
         if self.folding is None:
             return
         looks = looks_of(latents, c.rows, c.columns)
@@ -262,6 +275,8 @@ class History:
             self.buffers = self._new_buffers(self.policy.slots(), self.policy.hot_slots(0))
         if only is None and self.folding is not None:
             self.folding.clock = 0
+        if self.places is not None:
+            self.places.clear(self._worlds(only))
         self.latents = self.latents.clone()
         for b in self._worlds(only):
             self.buffers.empty(b)
@@ -285,7 +300,7 @@ class History:
         if policy.folds and self.folding is not None and self.memory is not None:
             while done := self.folding.catch_up(self.memory, self.count, range(self.batch)):
                 self._store(done)
-        kept = [policy.stays(order) for order in self._filled()]
+        kept = [policy.stays(order) for order in self.buffers.filled()]
         slots, blocks = max(policy.slots(), *map(len, kept)), max(map(len, self.cold))
         self.buffers = self.buffers.resized(slots, policy.hot_slots(blocks), kept)
         self.policy = policy
@@ -300,11 +315,6 @@ class History:
         self._rotated = False
         self.make_ready()
 
-    def _filled(self) -> list[np.ndarray]:
-        """The filled slots of each world, that of the oldest frame first."""
-        orders = [np.argsort(time, kind="stable") for time in self.buffers.time]
-        return [order[time[order] >= 0] for order, time in zip(orders, self.buffers.time, strict=True)]
-
     def copy(self) -> History:
         """Independent copy; what is never changed in place is shared."""
         other = History.__new__(History)
@@ -314,9 +324,5 @@ class History:
             setattr(other, name, getattr(self, name).copy())
         other.cold = [store.copy() for store in self.cold]
         other.folding = self.folding.copy() if self.folding is not None else None
+        other.places = self.places.copy() if self.places is not None else None
         return other
-
-
-def looks_of(latents: Tensor, rows: int, columns: int) -> np.ndarray:
-    """What frames with latents (B, N, C) look like: the mean of each column of tokens, float32 (B, columns * C)."""
-    return latents.unflatten(1, (rows, columns)).mean(1).flatten(1).float().cpu().numpy()

@@ -52,14 +52,17 @@ def first_empty(time: np.ndarray) -> np.ndarray:
 
 
 class WindowPolicy:
-    """The first frames stay as a sink, the last ones go round; all others are forgotten."""
+    """The first frames stay as a sink, the last ones go round; all others are forgotten.
 
-    name: Mode = "window"
+    Frames are kept so in `mag`, too, where places remember and nothing folds.
+    """
+
     grows = False
     folds = False
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, name: Mode = "window") -> None:
         self.sink, self.window = config.sink, config.window
+        self.name: Mode = name
 
     def slots(self) -> int:
         return self.sink + self.window
@@ -134,14 +137,53 @@ class MagPolicy:
         return None
 
 
+class PlacesPolicy:
+    """No frame stays, in any mode: the generator attends to none, and reads what was seen from places alone."""
+
+    grows = False
+    folds = False
+
+    def __init__(self, name: Mode) -> None:
+        self.name: Mode = name
+
+    def slots(self) -> int:
+        return 0
+
+    def hot_slots(self, blocks: int) -> int:
+        return 0
+
+    def next_slots(self, time: np.ndarray) -> np.ndarray:
+        raise AssertionError("no frame is kept")
+
+    def stays(self, order: np.ndarray) -> np.ndarray:
+        return order
+
+    def to_fold(self) -> int | None:
+        return None
+
+
 def policy_of(mode: str, config: GeneratorConfig, memory: MemoryConfig | None, budget: int | None) -> Policy:
-    """The policy of a mode by its name. Raises ValueError for another name, and for `mag` without a memory model."""
-    if mode == "window":
-        return WindowPolicy(config)
-    if mode == "full":
+    """The policy of a mode by its name.
+
+    Raises ValueError for another name, for `mag` with neither a memory model nor places, and for a memory model where
+    nothing attends to history.
+    """
+    known = next((name for name in MODES if name == mode), None)
+    if known is None:
+        raise ValueError(f"world: memory must be one of {', '.join(MODES)}, got {mode!r}")
+    if known == "mag" and not remembers(config, memory is not None):
+        raise ValueError("world: memory mag needs a checkpoint with a memory model")
+    if not config.window:
+        if memory is not None:
+            raise ValueError("world: a memory model is of no use to a generator that attends to no history")
+        return PlacesPolicy(known)
+    if known == "full":
         return FullPolicy()
-    if mode == "mag":
-        if memory is None:
-            raise ValueError("world: memory mag needs a checkpoint with a memory model")
+    if known == "mag" and memory is not None:
         return MagPolicy(config, memory, budget or 0)
-    raise ValueError(f"world: memory must be one of {', '.join(MODES)}, got {mode!r}")
+    return WindowPolicy(config, known)
+
+
+def remembers(config: GeneratorConfig, memory: bool) -> bool:
+    """Whether a world with such a generator, with or without a memory model, has the mode `mag`."""
+    return memory or config.sights

@@ -16,8 +16,9 @@ from engine.history.buffers import Buffers
 from engine.history.cold import ColdStore
 from engine.history.folding import Job, Pending
 from engine.history.history import History
-from engine.history.modes import GROWTH
+from engine.history.modes import GROWTH, remembers
 from engine.history.names import MODES
+from engine.history.places import FARTHEST
 from engine.history.recall import RECALLS
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.layers import time_pairs
@@ -50,6 +51,9 @@ def state_of(history: History) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for b, store in enumerate(history.cold):
         if len(store):
             tensors |= {f"cold.{b}.{name}": torch.from_numpy(array) for name, array in store.arrays().items()}
+    if history.places is not None:
+        for b in range(history.batch):
+            tensors |= dict(zip(_of_places(b), history.places.arrays(b), strict=True))
     if history.folding is not None:
         for b, frames in enumerate(history.folding.pending):
             tensors |= _packed(f"pending.{b}", frames)
@@ -59,6 +63,11 @@ def state_of(history: History) -> tuple[dict[str, Any], dict[str, Tensor]]:
             for k, block in enumerate(job.blocks):
                 tensors |= _packed(f"job.{i}.{k}", block)
     return meta, tensors
+
+
+def _of_places(world: int) -> tuple[str, str]:
+    """Names of the tensors that hold a world's map."""
+    return f"places.{world}.tiles", f"places.{world}.latents"
 
 
 def _packed(name: str, frames: list[Pending]) -> dict[str, Tensor]:
@@ -99,7 +108,7 @@ def history_from(
     config = generator.config
     mode = meta.get("mode")
     _need(mode in MODES, f"expected a mode of {', '.join(MODES)}, got {mode!r}")
-    _need(mode != "mag" or memory is not None, "mode mag needs a checkpoint with a memory model")
+    _need(mode != "mag" or remembers(config, memory is not None), "mode mag needs a checkpoint with a memory model")
     missing = {*OF_BUFFERS, *OF_WORLDS, *Buffers.TENSORS} - tensors.keys()
     _need(not missing, f"{min(missing, default='')} is missing")
     budget, recall = meta.get("budget"), meta.get("recall")
@@ -135,6 +144,7 @@ def history_from(
     if "latents" in tensors:
         history.latents = tensors["latents"].to(device)
     _read_cold(history, tensors)
+    _read_places(history, tensors)
     _read_folding(history, meta, tensors)
     history.make_ready()
     return history
@@ -151,8 +161,10 @@ def _sizes(
     blocks = _whole(meta.get("blocks"), 0, 10**6, "blocks")
     _need(meta.get("slots") == slots, "its number of slots contradicts itself")
     mode, least = meta.get("mode"), config.sink + config.window
+    _need(config.window or slots == 0, f"{slots} slots cannot be")
     most = {"window": least, "full": 2 * filled + 2 * GROWTH}.get(str(mode), 2 * least + 2 * filled + 256)
-    _need(least <= slots <= most if mode != "full" else GROWTH <= slots <= most, f"{slots} slots cannot be")
+    least = GROWTH if mode == "full" and config.window else least
+    _need(least <= slots <= most, f"{slots} slots cannot be")
     tokens = blocks * _block_tokens(config, memory) + (slots + 1) * config.tokens
     _need(8 * config.depth * batch * config.heads * tokens * config.head_dim <= MOST_BYTES, "it is too large")
     return batch, slots, filled, blocks
@@ -192,6 +204,28 @@ def _read_cold(history: History, tensors: Mapping[str, Tensor]) -> None:
             history.cold[b] = ColdStore.of(arrays, folded, history.look.shape[1], history.cold_ram)
     hot, kept = history.buffers.hot, [len(store) for store in history.cold]
     _need(all(max([-1, *hot[b].tolist()]) < kept[b] for b in range(history.batch)), "a hot block is not there")
+
+
+def _read_places(history: History, tensors: Mapping[str, Tensor]) -> None:
+    places, channels = history.places, history.config.channels
+    if places is None:
+        return
+    room = MOST_BYTES
+    for b in range(history.batch):
+        tiles, latents = (tensors.get(name) for name in _of_places(b))
+        what = f"the map of world {b}"
+        _need(tiles is not None and latents is not None, f"{what} is missing, or a part of it")
+        assert tiles is not None and latents is not None
+        shapes = tuple(tiles.shape) == (len(tiles), 3) and tuple(latents.shape) == (len(tiles), channels)
+        _need(shapes and tiles.dtype == torch.int64, f"{what} has tensors that do not belong together")
+        _need(latents.is_floating_point() and bool(torch.isfinite(latents).all()), f"{what} is not finite")
+        where, time = tiles[:, :2], tiles[:, 2]
+        _need(bool(((time >= 0) & (time < int(history.count[b]))).all()), f"the frame numbers in {what}")
+        _need(bool(((where >= -FARTHEST) & (where <= FARTHEST)).all()), f"{what} holds a tile that nobody can reach")
+        _need(len(where.unique(dim=0)) == len(where), f"{what} holds a tile twice")
+        room -= places.bytes_of(tiles)
+        _need(room >= 0, f"{what} is too large")
+        places.put(b, tiles, latents)
 
 
 def _read_folding(history: History, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

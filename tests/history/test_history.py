@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from engine.history import history as histories
 from engine.history.filling import fill
-from engine.history.history import Frame, History
+from engine.history.frame import Frame
+from engine.history.history import History
 from engine.model import odometry
 from engine.model.generator import Clip, Generator, rotate_time, teacher_forced
 from engine.model.memory import MemoryConfig

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.history.history import Frame, History
+from engine.history.frame import Frame
+from engine.history.history import History
 from engine.model import odometry
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.memory import Memory, MemoryConfig

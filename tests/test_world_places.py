@@ -1,0 +1,378 @@
+"""A world with places: what was seen is read again where it was seen, in snapshots, batches and partial resets too."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from engine.model.generator import Generator, GeneratorConfig
+from engine.model.heads import Heads, HeadsConfig
+from engine.world import World
+from tests.support.models import shaken
+from tests.support.tiles import (
+    HEIGHT,
+    SHAPE,
+    WIDTH,
+    WITH_WINDOW,
+    Country,
+    by_keys,
+    make_world,
+    pressed,
+    random_actions,
+)
+
+SHAPES = pytest.mark.parametrize("shape", [SHAPE, WITH_WINDOW], ids=["places alone", "with a window"])
+C, MOVING = SHAPE.channels, [i for i in range(20) if i != SHAPE.player]
+
+
+def play(world: World, moves: np.ndarray) -> np.ndarray:
+    """The frames that actions (count, B, A) lead to, uint8 (count, B, H, W, 3)."""
+    return np.stack([world.step(move) for move in moves])
+
+
+def begun(batch: int = 1, seed: int = 1, **options: Any) -> World:
+    world = make_world(batch, **options)
+    world.reset(seed, np.repeat(Country().frames([(0, 0)]), batch, 0))
+    return world
+
+
+def make_heads() -> Heads:
+    torch.manual_seed(0)
+    return shaken(Heads(HeadsConfig((0, 1), hidden=8, buckets=5), SHAPE.dim), 3)
+
+
+@SHAPES
+def test_what_is_drawn_depends_on_what_was_seen_there_unless_the_mode_forgets(shape: GeneratorConfig) -> None:
+    there, back = pressed(*["east"] * 7)[0], pressed(*["west"] * 7)[0]
+    drawn = {}
+    for mode, other in (("full", 0), ("full", 1), ("window", 0), ("window", 1), ("mag", 0), ("mag", 1)):
+        world = make_world(memory=mode, shape=shape)
+        country = Country()
+        country.changes[-2, 0] = other  # a tile that is soon out of view
+        world.reset(1, country.frames([(0, 0)]))
+        for move in there:
+            world.step(move)
+        latents = world.codec.encode(torch.from_numpy(Country().frames([(0, 0)])[0]))
+        for _ in range(5):  # whatever came of it, all that was drawn in between is the same
+            world.adopt(latents, pressed("dig")[0, 0])
+            world.commit()
+        drawn[mode, other] = play(world, back)[-1]
+    for mode in ("full", "mag"):
+        assert not np.array_equal(drawn[mode, 0], drawn[mode, 1])
+    if not shape.window:  # nothing else remembers
+        assert np.array_equal(drawn["window", 0], drawn["window", 1])
+        assert np.array_equal(drawn["full", 0], drawn["mag", 0])
+
+
+def test_the_mode_filters_what_is_read_and_changes_nothing_of_what_is_known() -> None:
+    world, moves = begun(), random_actions(12)
+    assert world.modes == ("window", "full", "mag")
+    play(world, moves)
+    pose = world.history.pose
+    everything = world.history.sights(pose)
+    world.set_mode("window")
+    last = world.history.sights(pose)
+    assert everything is not None and last is not None
+    assert 0 < last[..., C].sum() < everything[..., C].sum()
+    world.set_mode("mag")
+    again = world.history.sights(pose)
+    assert again is not None and torch.equal(again, everything)
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_without_a_window_remembering_a_frame_takes_no_pass_unless_heads_read_it(
+    heads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = begun(heads=make_heads() if heads else None, steps=1)
+    passes: list[Tensor | None] = []
+    forward = Generator.forward
+
+    def counted(self: Generator, *given: Any, **named: Any) -> Tensor:
+        passes.append(named["sights"])
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(Generator, "forward", counted)
+    world.render(pressed("east")[0])
+    assert len(passes) == 1 and passes[0] is not None
+    world.commit()
+    assert len(passes) == 1 + heads and world.history.tokens_in_view == 0
+    if heads:
+        assert passes[1] is not None and torch.equal(passes[1], passes[0]), "it sees what the drawing saw"
+        assert world.reward is not None
+
+
+@SHAPES
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["window", "full", "mag"])
+def test_a_snapshot_in_memory_and_in_a_file_goes_on_bit_for_bit(
+    shape: GeneratorConfig, between: bool, dtype: torch.dtype, mode: str
+) -> None:
+    world, moves = begun(2, shape=shape, dtype=dtype, memory=mode, heads=make_heads()), random_actions(40, 2)
+    play(world, moves[:20])
+    if between:
+        world.render(moves[20])
+        world.set_mode("full")  # what the frame was drawn from stays what it was
+    saved = world.snapshot()
+    meta, tensors = saved.state()
+    if between:
+        world.commit()
+    expected, reward = play(world, moves[21:]), world.reward
+    other = make_world(2, shape=shape, dtype=dtype, heads=make_heads())
+    kept = safetensors.torch.load(safetensors.torch.save(tensors))
+    for player, moment in ((world, saved), (other, other.snapshot_from(json.loads(json.dumps(meta)), kept))):
+        player.restore(moment)
+        if between:
+            player.commit()
+        assert np.array_equal(play(player, moves[21:]), expected)
+        assert np.array_equal(player.reward, reward)  # type: ignore[arg-type]
+
+
+def test_a_snapshot_stays_what_it_is_and_costs_little() -> None:
+    world, moves = begun(), random_actions(60)
+    play(world, moves[:30])
+    saved = world.snapshot()
+    before = saved.state()[1]
+    play(world, moves[30:])
+    after = saved.state()[1]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    known, shared = world.history.places, saved.history.places
+    assert known is not None and shared is not None and known.bytes >= shared.bytes
+
+
+@SHAPES
+def test_adopted_latents_lead_on_as_if_they_had_been_drawn(shape: GeneratorConfig) -> None:
+    world, moves, kept = begun(shape=shape, dtype=torch.bfloat16), random_actions(16), []
+    for move in moves[:10]:
+        world.step(move)
+        assert world.latents is not None
+        kept.append(world.latents)
+    expected = play(world, moves[10:])
+    world = begun(shape=shape, dtype=torch.bfloat16)
+    for move, latents in zip(moves[:10], kept, strict=True):
+        world.adopt(latents.bfloat16().float(), move)  # as a session keeps them
+        world.commit()
+    assert np.array_equal(play(world, moves[10:]), expected)
+
+
+@SHAPES
+def test_a_neighbour_changes_no_bit_whatever_it_does(shape: GeneratorConfig) -> None:
+    one, two = random_actions(20, 2, seed=1), random_actions(20, 2, seed=2)
+    two[:, 0] = one[:, 0]
+    both = [begun(2, seed=5, shape=shape, dtype=torch.bfloat16) for _ in range(2)]
+    both[1].reset([5, 77], np.concatenate((Country().frames([(0, 0)]), Country(3).frames([(4, 4)]))))
+    assert np.array_equal(play(both[0], one)[:, 0], play(both[1], two)[:, 0])
+
+
+@SHAPES
+def test_a_partial_reset_clears_one_world_and_changes_no_bit_of_the_other(shape: GeneratorConfig) -> None:
+    world, moves = begun(2, shape=shape), random_actions(24, 2)
+    expected = play(world, moves)[:, 0]
+    pose, tiles = world.history.pose[0].copy(), world.stats()["tiles"]
+    world = begun(2, shape=shape)
+    first = play(world, moves[:9])[:, 0]
+    frames = np.zeros((2, 3, HEIGHT, WIDTH, 3), np.uint8)  # of the world that goes on there is no picture
+    frames[1] = Country(7).frames([(0, 0), (1, 0), (1, 1)])[0]
+    acted = pressed("", "east", "north", batch=2)
+    world.reset([9, 9], frames, acted, np.array([False, True]))
+    assert world.history.places is not None and world.history.places.tiles(1) < 40
+    assert np.array_equal(world.history.pose[1], [1, 1, 0])
+    rest = play(world, moves[9:])[:, 0]
+    assert np.array_equal(np.concatenate((first, rest)), expected)
+    assert np.array_equal(world.history.pose[0], pose) and world.stats()["tiles"] == tiles
+
+
+def test_a_world_is_the_same_alone_and_in_a_batch() -> None:
+    many, one, moves = make_world(3), make_world(), random_actions(12, 3)
+    frames = np.concatenate([Country(seed).frames([(0, 0)]) for seed in range(3)])
+    many.reset([5, 6, 7], frames)
+    one.reset(6, frames[1:2])
+    for move in moves:
+        apart = one.step(move[1:2]).astype(int) - many.step(move)[1:2]
+        assert abs(apart).max() <= 1
+    assert np.array_equal(one.history.pose[0], many.history.pose[1])
+
+
+BLOCKED = [(0, 0), (1, 0), (1, 0), (1, 0), (2, 0), (2, 1), (2, 1), (1, 1)]
+KEYS = ("", "east", "east", "east", "east", "north", "north", "west")
+
+
+def test_observed_frames_are_found_where_they_were_seen_from_when_motion_is_wrong() -> None:
+    world = make_world()  # whose motion believes that nothing ever stops the player
+    world.reset(0, Country().frames(BLOCKED), pressed(*KEYS))
+    assert np.array_equal(world.history.pose, [[1, 1, 0]])
+    for i in range(1, len(BLOCKED)):
+        world.reset(0, Country().frames(BLOCKED[:i]), pressed(*KEYS[:i]))
+        world.observe(Country().frames(BLOCKED[i : i + 1]), pressed(KEYS[i]))
+        assert tuple(world.history.pose[0, :2]) == BLOCKED[i]
+
+
+def test_the_usual_step_is_found_where_motion_says_that_the_way_is_blocked() -> None:
+    motion = by_keys()
+    with torch.no_grad():
+        motion.leave.weight.zero_()
+    world = make_world(motion=motion)
+    path = [(0, 0), (1, 0), (1, 1), (1, 1), (0, 1)]
+    world.reset(0, Country().frames(path), pressed("", "east", "north", "north", "west"))
+    assert np.array_equal(world.history.pose, [[0, 1, 0]])
+    assert not np.any(world.render(pressed("east")[0])) or np.array_equal(world.history.pose, [[0, 1, 0]])
+
+
+def test_a_creature_that_walks_along_does_not_take_the_player_with_it() -> None:
+    country = Country()
+    for x in range(-9, 9):
+        for y in range(-9, 9):
+            country.changes[x, y] = 5  # a field
+    world = make_world()
+    country.changes[1, 1] = 7
+    world.reset(0, country.frames([(0, 0)]))
+    country.changes[1, 1], country.changes[2, 1] = 5, 7
+    world.observe(country.frames([(1, 0)]), pressed("east"))
+    assert np.array_equal(world.history.pose, [[1, 0, 0]])
+
+
+def test_in_the_dark_frames_are_where_motion_says_and_the_map_stays() -> None:
+    world, country = make_world(), Country()
+    world.reset(0, country.frames([(0, 0), (1, 0)]), pressed("", "east"))
+    bright = world.history.sights(world.history.pose)
+    dark = np.stack([country.frame(1, 0, dark=True), country.frame(2, 0, dark=True)])[None]
+    world.observe(dark, pressed("", "east"))
+    assert np.array_equal(world.history.pose, [[2, 0, 0]])
+    after = world.history.sights(np.array([[1.0, 0, 0]]))
+    assert bright is not None and after is not None
+    assert torch.equal(after[0, MOVING, :C], bright[0, MOVING, :C])
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_true_poses_are_taken_as_they_are_told(width: int) -> None:
+    path = [(3, 4), (4, 4), (9, 9), (9, 10)]
+    poses = np.zeros((1, 4, width))
+    poses[0, :, :2] = path
+    frames = Country().frames(path)
+    world = make_world()
+    world.reset(0, frames[:, :2], pressed("", "west"), poses=poses[:, :2])
+    assert np.array_equal(world.history.pose, [[1, 0, 0]])
+    saved = world.snapshot_from(*world.snapshot().state())
+    for _ in range(2):
+        world.observe(frames[:, 2:3], pressed("west"), poses[:, 2:3])
+        world.observe(frames[:, 3:], pressed("west"), poses[:, 3:])
+        assert np.array_equal(world.history.pose, [[6, 6, 0]])
+        world.restore(saved)
+    world.reset(0, frames[:, :1])  # nobody told; from here on somebody does
+    world.observe(frames[:, 1:2], pressed("east"), poses[:, 1:2])
+    world.observe(frames[:, 2:3], pressed("east"), poses[:, 2:3])
+    assert np.array_equal(world.history.pose, [[6, 5, 0]])
+
+
+def test_true_poses_of_worlds_in_a_batch_have_origins_of_their_own() -> None:
+    world, country = make_world(2), Country()
+    frames = np.concatenate([country.frames([(0, 0), (1, 0)]), country.frames([(5, 5), (5, 6)])])
+    poses = np.array([[[0, 0, 0], [1, 0, 0]], [[5, 5, 0], [5, 6, 0]]], np.float64)
+    world.reset(0, frames, pressed("", "east", batch=2), poses=poses)
+    assert np.array_equal(world.history.pose, [[1, 0, 0], [0, 1, 0]])
+    world.reset(0, frames, pressed("", "east", batch=2), np.array([True, False]), poses + (100, 100, 0))
+    assert np.array_equal(world.history.pose, [[1, 0, 0], [0, 1, 0]])
+    told = np.array([[[102, 100, 0]], [[5, 7, 0]]], np.float64)
+    world.observe(frames[:, 1:], pressed("east", batch=2), told)
+    assert np.array_equal(world.history.pose, [[2, 0, 0], [0, 2, 0]])
+
+
+@pytest.mark.parametrize("bad", ["shape", "width", "nan", "far"])
+def test_true_poses_that_cannot_be_are_refused_and_nothing_is_lost(bad: str) -> None:
+    world = begun()
+    expected = world.snapshot().state()[1]
+    poses = {
+        "shape": np.zeros((1, 2, 3)),
+        "width": np.zeros((1, 1, 2)),
+        "nan": np.full((1, 1, 3), np.nan),
+        "far": np.full((1, 1, 3), 1e12),
+    }[bad]
+    with pytest.raises(ValueError, match="world: "):
+        world.reset(0, Country().frames([(0, 0)]), poses=poses)
+    found = world.snapshot().state()[1]
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_warm_up_leaves_nothing_behind() -> None:
+    world, moves = begun(), random_actions(6)
+    expected = play(world, moves)
+    world.warm_up()
+    assert world.history.places is not None and world.history.places.bytes == 0
+    world.reset(1, Country().frames([(0, 0)]))
+    assert np.array_equal(play(world, moves), expected)
+
+
+def test_what_a_world_knows_is_told_and_bounded_by_the_area() -> None:
+    world = begun()
+    stats = world.stats()
+    assert stats["tiles"] == len(MOVING) and stats["places_bytes"] > 0
+    play(world, pressed(*["dig"] * 20).swapaxes(0, 1))
+    after = world.stats()
+    assert all(after[name] == stats[name] for name in ("tiles", "places_bytes", "memory_bytes"))
+
+
+def test_a_generator_with_sights_needs_to_know_where_the_player_is() -> None:
+    with pytest.raises(ValueError, match="world: a generator that takes sights needs a motion model"):
+        make_world(motion=None)
+
+
+def test_keys_alone_serve_where_there_is_no_motion() -> None:
+    steps = tuple((x, y, 0.0) for x, y in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, 0.0)))
+    shape = replace(SHAPE, dim=64, motion=steps)
+    world = make_world(shape=shape, motion=None)
+    world.reset(0, Country().frames(BLOCKED), pressed(*KEYS))
+    assert np.array_equal(world.history.pose, [[1, 1, 0]])
+    play(world, random_actions(5))
+
+
+def damaged(tensors: dict[str, Tensor], name: str, **change: Any) -> dict[str, Tensor]:
+    """The state with one number of a tensor replaced."""
+    other = tensors[name].clone()
+    other[change["at"]] = change["to"]
+    return {**tensors, name: other}
+
+
+def test_a_damaged_map_is_one_clear_line_and_nothing_is_lost() -> None:
+    world, moves = begun(2), random_actions(30, 2)
+    play(world, moves[:12])
+    world.render(moves[12])
+    meta, tensors = world.snapshot().state()
+    tiles, latents = "cache.places.1.tiles", "cache.places.1.latents"
+    far = torch.stack((torch.arange(90_000) * 16, torch.zeros(90_000), torch.zeros(90_000)), 1).long()
+    wrong = [
+        {name: tensor for name, tensor in tensors.items() if name != tiles},
+        {name: tensor for name, tensor in tensors.items() if name != latents},
+        {name: tensor for name, tensor in tensors.items() if name not in (tiles, latents)},
+        {**tensors, tiles: tensors[tiles][:, :2]},
+        {**tensors, tiles: tensors[tiles][0]},
+        {**tensors, tiles: tensors[tiles].double()},
+        {**tensors, latents: tensors[latents][:-1]},
+        {**tensors, latents: tensors[latents][:, :-1]},
+        {**tensors, latents: tensors[latents].long()},
+        {**tensors, tiles: far, latents: torch.zeros(90_000, C)},
+        damaged(tensors, latents, at=(3, 2), to=float("nan")),
+        damaged(tensors, tiles, at=(3, 2), to=-1),
+        damaged(tensors, tiles, at=(3, 2), to=13),
+        damaged(tensors, tiles, at=(3, 0), to=2**50),
+        damaged(tensors, tiles, at=(3, 0), to=-(2**63)),
+        damaged(tensors, tiles, at=3, to=tensors[tiles][4]),
+        {name: tensor for name, tensor in tensors.items() if name != "drawn.sights"},
+        {**tensors, "drawn.sights": tensors["drawn.sights"][..., :-1]},
+        damaged(tensors, "drawn.sights", at=(0, 0, 0), to=float("inf")),
+        damaged(tensors, "drawn.latents", at=(0, 0, 0), to=float("inf")),
+        {**tensors, "origins": torch.zeros(2, 2, dtype=torch.float64)},
+    ]
+    for i, some in enumerate(wrong):
+        with pytest.raises(ValueError, match=r"^(world|history): [^\n]+$"):
+            world.snapshot_from(meta, some)
+            pytest.fail(f"number {i} was taken")
+    world.snapshot_from(meta, tensors)
+    with pytest.raises(ValueError, match="slots cannot be"):
+        world.snapshot_from(
+            {**meta, "cache": {**meta["cache"], "slots": 4}}, {**tensors, "cache.time": torch.full((2, 4), -1)}
+        )

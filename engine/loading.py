@@ -20,7 +20,7 @@ from engine.toml import from_dict
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from engine.model.generator import Generator
+    from engine.model.generator import Generator, GeneratorConfig
     from engine.model.heads import Heads
     from engine.model.memory import Memory
     from engine.model.motion import Motion
@@ -134,6 +134,29 @@ def _motion(
     return motion.float()
 
 
+def _check_geometry(folder: Path, config: WorldConfig, shape: GeneratorConfig, motion: Motion | None) -> None:
+    """UserError where a checkpoint does not fit how a world lies in space."""
+    geometry = config.geometry
+    if geometry is not None and motion is None:
+        raise UserError(
+            f"checkpoint {folder} has no motion, which the [geometry] of {config.name} needs; make one with: "
+            "python -m engine train motion"
+        )
+    if not shape.sights:
+        return
+    if geometry is None or geometry.view != "top" or geometry.player is None:
+        raise UserError(
+            f"checkpoint {folder} was trained for a world that is seen from above; {config.name} has no [geometry] "
+            "with view = 'top'"
+        )
+    found, expected = divmod(shape.player, shape.columns), tuple(geometry.player)
+    if (found, shape.still_rows) != (expected, geometry.still_rows):
+        raise UserError(
+            f"checkpoint {folder} was trained with the player at {list(found)} and {shape.still_rows} still rows, "
+            f"the [geometry] of {config.name} says {list(expected)} and {geometry.still_rows}"
+        )
+
+
 def load_generator(folder: Path) -> Generator:
     """Generator of a checkpoint, float32."""
     return _generator(folder, *checkpoints.load(folder)).float()
@@ -164,7 +187,7 @@ def open_world(
 ) -> World:
     """Open a world with its weights; raises UserError where they are missing, broken or for other buttons.
 
-    memory: a mode of `World`, or `auto`: mag where the checkpoint has a memory model, else window.
+    memory: a mode of `World`, or `auto`: mag where the checkpoint has a memory model or places, else window.
     threads: by default one for a single world, which its small products fill (LOG.md) and which leaves a core to
     the window and the encoder, and all cores for a batch.
     """
@@ -180,11 +203,7 @@ def open_world(
     memory_model = _memory(folder, found, tensors, generator)
     heads = _heads(folder, found, tensors, generator)
     motion = _motion(folder, found, tensors, generator)
-    if config.geometry is not None and motion is None:
-        raise UserError(
-            f"checkpoint {folder} has no motion, which the [geometry] of {config.name} needs; make one with: "
-            "python -m engine train motion"
-        )
+    _check_geometry(folder, config, generator.config, motion)
     if found.get("buttons") != list(config.buttons):
         raise UserError(
             f"checkpoint {folder} was trained for buttons {found.get('buttons')}, {config.name} has "
@@ -196,6 +215,7 @@ def open_world(
             f"checkpoint {folder} draws {size[0]}x{size[1]} pixels, {config.name} has {expected[0]}x{expected[1]}"
         )
     place = runtime.pick_device(device)
+    remembers = memory_model is not None or generator.config.sights
     try:
         return World(
             codec.float(),
@@ -206,7 +226,7 @@ def open_world(
             motion=motion,
             exclusive=config.exclusive,
             batch=batch,
-            memory=("window" if memory_model is None else "mag") if memory == "auto" else memory,
+            memory=memory if memory != "auto" else "mag" if remembers else "window",
             memory_budget=memory_budget,
             recall=recall,
             steps=steps or _number(folder, found, "steps", 2, int),

@@ -11,6 +11,7 @@ from engine.config import Geometry, WorldConfig, load_world
 from engine.errors import UserError
 from engine.loading import fitted, load_codec, load_starts, open_world
 from engine.model.motion import MotionConfig
+from tests.support.tiles import write_world
 from tests.support.weights import CHANNELS, write_weights
 
 CONFIG = load_world("doom-plain")
@@ -74,6 +75,38 @@ def test_a_world_with_geometry_needs_a_motion_model_that_fits(tmp_path: Path) ->
     (folder / "config.json").write_text(json.dumps(damaged))
     with pytest.raises(UserError, match="motion: missing 'channels'"):
         open_world(config, checkpoint=folder, threads=1)
+
+
+def test_a_world_with_places_remembers_without_a_memory_model(tmp_path: Path) -> None:
+    config = write_world(tmp_path)
+    for memory, mode in (("auto", "mag"), ("window", "window"), ("full", "full")):
+        world = open_world(config, threads=1, memory=memory)
+        assert world.mode == mode and world.modes == ("window", "full", "mag")
+        world.reset(0, np.zeros((1, 1, 144, 144, 3), np.uint8))
+        assert world.step(np.eye(4, dtype=np.uint8)[0]).shape == (1, 144, 144, 3)
+        assert world.stats()["tiles"] >= 62
+
+
+@pytest.mark.parametrize(
+    ("geometry", "options", "says"),
+    [
+        (None, {}, r"trained for a world that is seen from above; tiles has no \[geometry\] with view = 'top'"),
+        (Geometry(view="first-person"), {}, r"seen from above; tiles has no \[geometry\] with view = 'top'"),
+        (
+            Geometry(view="top", player=(3, 3), still_rows=1),
+            {},
+            r"with the player at \[3, 4\] and 2 still rows, the \[geometry\] of tiles says \[3, 3\] and 1",
+        ),
+        (Geometry(view="top", player=(3, 4), still_rows=2), {"steps": None}, "has no motion"),
+    ],
+)
+def test_places_that_do_not_fit_the_geometry_are_named(
+    tmp_path: Path, geometry: Geometry | None, options: dict, says: str
+) -> None:
+    config = replace(write_world(tmp_path, **options), geometry=geometry)
+    with pytest.raises(UserError, match=says) as caught:
+        open_world(config, threads=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_world_is_opened_in_the_preset_of_its_checkpoint(tmp_path: Path) -> None:

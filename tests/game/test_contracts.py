@@ -15,7 +15,7 @@ from engine.game.log import SessionLog
 from engine.sources import make_source
 from engine.sources.doom.source import DoomEnv
 from engine.sources.playable import SourceWorld
-from tests.support import fake_source
+from tests.support import fake_source, tiles
 from tests.support.fake_log import FakeLog
 from tests.support.fake_stairs import stairs
 from tests.support.fake_world import FakeWorld
@@ -38,6 +38,7 @@ WORLDS: dict[str, Callable[[], Opened]] = {
     "model, window": lambda: start_of(make_world(), 32, 48),
     "model, full": lambda: start_of(make_world(memory="full"), 32, 48),
     "model, mag": lambda: start_of(make_world(memory="mag"), 32, 48),
+    "model, places": lambda: start_of(tiles.make_world(), tiles.HEIGHT, tiles.WIDTH),
     "simulator": lambda: start_of(SourceWorld(make_source(stairs())), 48, 64),
     "simulator without ends": lambda: start_of(SourceWorld(make_source(fake_source.world())), 48, 64),
     "Doom": play_doom,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ WEIGHTS = {"codec": "c" * 64, "generator": "9" * 64}
 
 
 def info_for(world: World) -> SessionInfo:
-    return info_of_world(world, CONFIG, WEIGHTS, seed=3, start="cave")
+    return info_of_world(world, replace(CONFIG, buttons=world.buttons), WEIGHTS, seed=3, start="cave")
 
 
-def moves(frames: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 2, (frames, len(BUTTONS)), np.uint8)
+def moves(frames: int, seed: int = 0, buttons: int = len(BUTTONS)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, (frames, buttons), np.uint8)
 
 
 def play_into(
@@ -51,16 +52,18 @@ def record(
     frames: int = 40,
     *,
     world: World | None = None,
+    start: np.ndarray | None = None,
     close: bool = True,
     video: bool = False,
     **options: Any,
 ) -> tuple[SessionRecorder, list[np.ndarray]]:
-    """A session of random play; returns its recorder and all frames, the start included."""
+    """A session of random play from a start frame (1, 1, H, W, 3); returns its recorder and all frames."""
     world = world or make_world()
-    start = pictures(1, 1)
+    start = pictures(1, 1) if start is None else start
     world.reset(3, start)
-    recorder = SessionRecorder(folder, info_for(world), start=(start[0], np.zeros((1, 3), np.uint8)), video=video)
-    seen = [start[0, 0], *play_into(recorder, world, moves(frames), **options)]
+    buttons = len(world.buttons)
+    recorder = SessionRecorder(folder, info_for(world), start=(start[0], np.zeros((1, buttons), np.uint8)), video=video)
+    seen = [start[0, 0], *play_into(recorder, world, moves(frames, buttons=buttons), **options)]
     if close:
         recorder.close()
     return recorder, seen
@@ -73,6 +76,6 @@ def branch(
     parent = Parent(folder=recorder.folder.name, id=recorder.info.id, frame=frame)
     info = branch_info(recorder.info, parent, memory=world.mode, steps=world.steps)
     other = SessionRecorder(folder, info, state=world.snapshot(), video=False)
-    seen = play_into(other, world, moves(count, seed))
+    seen = play_into(other, world, moves(count, seed, len(world.buttons)))
     other.close()
     return seen

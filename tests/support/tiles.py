@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.history.history import History
+from engine.config import Geometry, WorldConfig
 from engine.model.codec import Codec, CodecConfig
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.motion import Motion, MotionConfig
 from engine.world import World
 from tests.support.models import shaken
+from tests.support.weights import CHANNELS, write_weights
 
 TILE, COLUMNS, ROWS, STILL = 16, 5, 5, 1
 HEIGHT, WIDTH = TILE * ROWS, TILE * COLUMNS
@@ -117,5 +119,16 @@ def make_world(batch: int = 1, memory: str = "full", *, shape: GeneratorConfig =
     return World(codec, make_generator(shape), BUTTONS, batch=batch, memory=memory, **options)
 
 
-def make_history(mode: str = "full", batch: int = 1, shape: GeneratorConfig = SHAPE) -> History:
-    return History(make_generator(shape), batch, mode, torch.device("cpu"), torch.float32, posed=True)
+def write_world(folder: Path, **options: Any) -> WorldConfig:
+    """A world of the preset `tile` with a checkpoint of random weights in `folder`; options: of `write_weights`."""
+    steps = MotionConfig(81, CHANNELS, len(BUTTONS), 4, 16, snap=True)
+    write_weights(folder, BUTTONS, **{"sights": True, "steps": steps, "window": 0, **options})
+    return WorldConfig(
+        name="tiles",
+        title="Tiles",
+        preset="tile",
+        source="fake",
+        checkpoint=str(folder),
+        buttons=BUTTONS,
+        geometry=Geometry(view="top", snap=True, player=(3, 4), still_rows=2),
+    )

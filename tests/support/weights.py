@@ -28,33 +28,41 @@ def write_weights(
     memory: MemoryConfig | None = None,
     heads: tuple[HeadsConfig, float] | None = None,
     steps: MotionConfig | None = None,
+    sights: bool = False,
+    window: int = 3,
     **changes: Any,
 ) -> Path:
     """Write a checkpoint of the preset `nano`, with frames of 48x64; returns its folder.
 
     memory: with a memory model of this shape. heads: with heads of this shape, and the bias of their termination:
     far below 0, and no episode ends; far above, and each ends at once. steps: with a motion model of this shape.
+    sights: of the preset `tile` instead, with frames of 144x144 and a generator that takes sights; the player is at
+    [3, 4], above two still rows. window: of the generator, at least 3, or with sights 0 for none.
     changes: entries of ``config.json`` in place of those that belong to the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        codec = Codec(CodecConfig(48, 64, 16, CHANNELS, deblock=4))
+        height, width = (144, 144) if sights else (48, 64)
+        codec = Codec(CodecConfig(height, width, 16, CHANNELS, deblock=0 if sights else 4))
         patches = torch.rand(2000, 768) * 2 - 1
         codec.fit(patches.T.cov(), patches.mean(0))
         shape = GeneratorConfig(
-            *(3, 4, CHANNELS, len(buttons), DIM, DEPTH),
+            *(height // 16, width // 16, CHANNELS, len(buttons), DIM, DEPTH),
             heads=2,
-            window=3,
-            sink=1,
-            clip=4,
+            window=window,
+            sink=1 if window else 0,
+            clip=window + 1,
             far=12,
             motion=tuple((float(x), float(y), float(turn)) for x, y, turn in motion),
             fov=90.0 if motion else 0.0,
+            sights=sights,
+            still_rows=2 if sights else 0,
+            player=31 if sights else -1,
         )
         generator = shaken(Generator(shape), seed=1, amount=0.05)
         config: dict[str, Any] = {
             "world": "scroll",
-            "preset": "nano",
+            "preset": "tile" if sights else "nano",
             "buttons": list(buttons),
             "codec": asdict(codec.config),
             "generator": asdict(shape),

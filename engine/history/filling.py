@@ -14,7 +14,8 @@ def fill(history: History, length: int, seed: int = 0) -> None:
     """Bring a history that has just begun to `length` frames in every world.
 
     In `mag` most of them are random folds in cold storage, as a long walk would have left them, and only the last ones
-    are frames; in the other modes all are frames, whose keys and values are random, too.
+    are frames; in the other modes all are frames, whose keys and values are random, too. Where there are places, every
+    frame is a step further to the east, so that each shows tiles that were never seen.
 
     Raises ValueError where the worlds have more frames than a reset leaves: one, or as many as the sink holds.
     """
@@ -26,10 +27,11 @@ def fill(history: History, length: int, seed: int = 0) -> None:
         _fill_cold(history, length, np.random.default_rng(seed))
     shape = (history.batch, c.heads, c.tokens, c.head_dim)
     keys = [torch.randn(shape, generator=random).to(history.device, history.dtype) for _ in range(c.depth)]
+    step = (1.0, 0.0, 0.0) if history.places is not None else (0.0, 0.0, 0.0)
     while history.count[0] < length:
         latents = torch.randn(history.batch, c.tokens, c.channels, generator=random).to(history.device)
         nothing = torch.zeros(history.batch, c.actions, device=history.device)
-        history.keep(Frame(latents, nothing, history.pose.copy()), keys, keys)
+        history.keep(Frame(latents, nothing, history.pose + step), keys, keys)
     history.make_ready()
 
 
@@ -45,4 +47,6 @@ def _fill_cold(history: History, length: int, random: np.random.Generator) -> No
         for _ in range(folds):
             pose = np.append(random.uniform(-50, 50, 2), random.uniform(0, 2 * np.pi))
             store.append(keys, keys, pose, random.standard_normal(history.look.shape[1], np.float32))
-    history.skip(folds * block)
+    history.count += folds * block  # frames that nobody saw: those that are no sink come after them
+    history.buffers.time[history.buffers.time >= c.sink] += folds * block
+    history.changed()

@@ -15,10 +15,10 @@ from torch import Tensor
 from engine.history.buffers import Buffers
 from engine.history.cold import RAM_BYTES, ColdStore
 from engine.history.folding import FoldedBlock, Folding, Pending
-from engine.history.frame import Frame, looks_of
+from engine.history.frame import Frame, clean_pass, looks_of
 from engine.history.modes import GROWTH, Policy, policy_of
 from engine.history.places import Places
-from engine.history.recall import RECALLS, Moment
+from engine.history.recall import RECALLS, Moment, changes
 from engine.model.generator import Generator
 from engine.model.memory import Memory
 
@@ -131,19 +131,8 @@ class History:
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys.append(k)
-            values.append(v)
-            return self.attend(layer, q, k, v)
-
         if self.config.window or outputs is not None:
-            rotation = self.generator.rotation(torch.from_numpy(frame.pose[:, None]))
-            clean = torch.zeros((self.batch, 1), device=self.device)
-            sights = None if frame.sights is None else frame.sights[:, None]
-            self.generator(
-                frame.latents[:, None], clean, frame.action[:, None], rotation, attend, outputs, sights=sights
-            )
+            keys, values = clean_pass(self.generator, frame, self.attend, outputs)
         self.keep(frame, keys, values, only)
         self.make_ready()
 
@@ -172,12 +161,6 @@ class History:
             return None
         return self.places.sights(pose, self.count, self.latents, only_last=self.mode == "window")
 
-    def skip(self, frames: int) -> None:
-        """Count frames that nobody saw: those that are no sink are numbered as if so many had come before them."""
-        self.count += frames
-        self.buffers.time[self.buffers.time >= self.config.sink] += frames
-        self._rotated = False
-
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of a frame that is being drawn to all that is in view and to itself, in one layer.
 
@@ -185,6 +168,10 @@ class History:
         """
         self.make_ready()
         return self.buffers.attend(layer, q, k, v)
+
+    def changed(self) -> None:
+        """Say that frames have other numbers or slots than before."""
+        self._rotated = False
 
     def make_ready(self) -> None:
         """Bring keys to their ages for the frame to come, where that is not done yet."""
@@ -257,10 +244,7 @@ class History:
         if not len(store):
             return
         moment = Moment(int(self.count[b]), self.pose[b] if self.posed else None, self.look[b])
-        wanted = RECALLS[self.recall](store, hot.shape[1], moment)
-        missing = [i for i in wanted if i not in hot[b]]
-        free = [slot for slot in range(hot.shape[1]) if hot[b, slot] not in wanted]
-        for block, slot in zip(missing, free, strict=False):
+        for block, slot in changes(RECALLS[self.recall](store, hot.shape[1], moment), hot[b]):
             self._heat(b, block, slot)
 
     def _heat(self, b: int, block: int, slot: int) -> None:

@@ -39,5 +39,15 @@ def at_random(store: ColdStore, count: int, moment: Moment) -> list[int]:
     return [int(i) for i in pick]
 
 
+def changes(wanted: list[int], hot: np.ndarray) -> list[tuple[int, int]]:
+    """Which block goes into which slot, so that the blocks that are wanted are among the hot ones.
+
+    hot: the blocks that are in the slots now, -1 for none. Slots whose block is wanted stay as they are.
+    """
+    missing = [block for block in wanted if block not in hot]
+    free = [slot for slot in range(len(hot)) if hot[slot] not in wanted]
+    return list(zip(missing, free, strict=False))
+
+
 RECALLS: dict[str, Recall] = {"relevance": by_relevance, "recent": newest, "random": at_random}
 """Ways of recall by name."""

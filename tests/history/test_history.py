@@ -14,8 +14,9 @@ from engine.history.filling import fill
 from engine.history.frame import Frame
 from engine.history.history import History
 from engine.model import odometry
-from engine.model.generator import Clip, Generator, rotate_time, teacher_forced
+from engine.model.generator import Clip, Generator, GeneratorConfig, rotate_time, teacher_forced
 from engine.model.memory import MemoryConfig
+from tests.support import tiles
 from tests.support.histories import CONFIG, CPU, N, Player, as_stored, make_generator, make_models
 
 
@@ -308,6 +309,16 @@ def test_a_filled_history_can_be_folded_and_one_without_a_sink_filled() -> None:
     player.step()
     fill(player.history, 30)
     assert player.history.count.tolist() == [30, 30]
+
+
+@pytest.mark.parametrize("shape", [tiles.SHAPE, tiles.WITH_WINDOW])
+def test_a_filled_history_knows_places_along_a_long_walk(shape: GeneratorConfig) -> None:
+    history = History(make_generator(shape), 2, "mag", CPU, torch.float32)
+    fill(history, 50)
+    assert history.count.tolist() == [50, 50] and (history.pose[:, 0] == 50).all()
+    assert history.places is not None and history.places.tiles(1) == 4 * (5 + 49)  # he does not stand where he stood
+    sights = history.sights(history.pose)
+    assert sights is not None and sights[..., shape.channels].all()
 
 
 def test_a_frame_of_some_worlds_leaves_the_others_as_they_are() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.data.sights import ages_of
 from engine.history.places import SIDE, Places
 from engine.model.sights import Layout, age_feature
-from tests.support.tiles import PLAYER, ROWS, SHAPE, STILL
+from tests.support.tiles import PLAYER, ROWS, SHAPE, STILL, Country, make_world
 
 CPU = torch.device("cpu")
 N, C = SHAPE.tokens, SHAPE.channels
@@ -190,6 +191,30 @@ def test_a_view_of_many_chunks_is_read_whole() -> None:
     places.record(at((-7, 3)), numbers(0), frame, [0])
     moving = Layout.of(wide).moving
     assert torch.equal(places.sights(at((-7, 3)), numbers(1), frame)[0, moving, :C], frame[0, moving])
+
+
+def test_play_reads_what_training_was_told_to_read() -> None:
+    random, frames = np.random.default_rng(3), Country(2)
+    poses, dark, t = [(0, 0)], [False], 0
+    while len(poses) < 150:
+        step = [(1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)][int(random.integers(5))]
+        poses.append((poses[-1][0] + step[0], poses[-1][1] + step[1]))
+        dark.append(60 < len(poses) < 80 or random.random() < 0.05)
+    world = make_world()
+    for x, y in poses[10:14]:  # some of it changes while nobody looks, and at once
+        frames.changes[x + 1, y] = 3
+    seen = [frames.frame(x, y, night) for (x, y), night in zip(poses, dark, strict=True)]
+    kept = world.codec.encode(torch.from_numpy(np.stack(seen)))
+    for t in range(100, 150):
+        kept[t, random.integers(0, 20, 4)] += 1
+    places, expected = make_places(), ages_of(kept.numpy(), np.array(poses), LAYOUT)
+    for t, pose in enumerate(poses):
+        sights = places.sights(at(pose), numbers(t), kept[t - 1 : t] if t else kept[:1])[0]
+        age = torch.from_numpy(expected[t])
+        assert torch.equal(sights[:, C], (age > 0).float())
+        assert torch.equal(sights[:, C + 1], age_feature(age))
+        places.record(at(pose), numbers(t), kept[t : t + 1], [0])
+    assert (expected > 20).any()
 
 
 def test_a_frame_fits_best_where_it_was_seen_from() -> None:

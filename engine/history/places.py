@@ -1,11 +1,8 @@
 """Places: what was seen of every tile of worlds that are seen from above, and when.
 
-The newest sight of a tile wins, so what is kept is bounded by the area explored and not by time. A world's map is a
-dict of chunks that are never changed: a write puts new ones in their place. So a copy is a copy of dicts, whatever the
-map holds, and the two share all that neither has written since.
-
-Chunks stay in RAM. A tile takes 104 bytes at 48 numbers in 16 bits, so a player who sees something new in every frame
-fills 34 MB in 36,000 frames, and one who stays where he is fills nothing.
+The newest sight of a tile wins, so what is kept is bounded by the area explored and not by time: a tile takes 104 bytes
+at 48 numbers in 16 bits, so a player who sees something new in every frame fills 34 MB in 36,000 frames, and one who
+stays where he is fills nothing. See `engine.history.chunks` for what a copy costs, and what goes to disk.
 """
 
 from __future__ import annotations
@@ -17,21 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.history.chunks import SIDE, At, Map, chunk_bytes
+from engine.history.cold import RAM_BYTES
 from engine.model.generator import GeneratorConfig
 from engine.model.sights import CHANGED, Layout, apart, sights_of, view_changed
 
-SIDE = 16
-"""Tiles along the side of a chunk."""
 FARTHEST = 2**40
 """Tiles from the beginning beyond which no map may claim to know anything."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A square of tiles, never changed: bits of latents (256, C), frame number of each sight int64 (256,), or -1."""
-
-    latents: np.ndarray
-    time: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,30 +33,40 @@ class Part:
     cells: np.ndarray
 
 
-Map = dict[tuple[int, int], Chunk]
-"""The chunks of a world by their column and row."""
-
-
 class Places:
     """The maps of B worlds, by the pose of the player: whole tiles to the east and north of where each world began.
 
-    config: of a generator that takes sights. dtype: what latents are rounded to, and read back as.
+    config: of a generator that takes sights. dtype: what latents are rounded to, and read back as. ram_bytes: of all
+    maps together, beyond which what is far away goes to disk.
     """
 
-    def __init__(self, config: GeneratorConfig, batch: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        batch: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        ram_bytes: int = RAM_BYTES,
+    ) -> None:
         self.config, self.batch, self.device, self.dtype = config, batch, device, dtype
         self.layout = Layout.of(config)
-        self._maps: list[Map] = [{} for _ in range(batch)]
+        self.ram_bytes = ram_bytes
+        self._maps = [self._empty() for _ in range(batch)]
         self._parts: dict[tuple[int, int], list[Part]] = {}  # of a view, by where in its chunk the player stands
 
     @property
     def bytes(self) -> int:
-        """Bytes of all maps."""
-        return sum(chunk.latents.nbytes + chunk.time.nbytes for known in self._maps for chunk in known.values())
+        """Bytes of all maps in RAM."""
+        return sum(known.bytes for known in self._maps)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of all maps on disk."""
+        return sum(known.disk_bytes for known in self._maps)
 
     def tiles(self, world: int) -> int:
         """How many tiles of a world are known."""
-        return sum(int((chunk.time >= 0).sum()) for chunk in self._maps[world].values())
+        return self._maps[world].tiles
 
     def sights(self, pose: np.ndarray, count: np.ndarray, last: Tensor, only_last: bool = False) -> Tensor:
         """What is known of what frames will show, float32 (B, N, C + 2); see `engine.model.sights`.
@@ -124,19 +123,19 @@ class Places:
     def clear(self, worlds: Iterable[int]) -> None:
         """Forget all of some worlds."""
         for b in worlds:
-            self._maps[b] = {}
+            self._maps[b] = self._empty()
 
     def copy(self) -> Places:
         """Independent copy; what both know is shared."""
         other = Places.__new__(Places)
         other.__dict__.update(self.__dict__)
-        other._maps = [dict(known) for known in self._maps]
+        other._maps = [known.copy() for known in self._maps]
         return other
 
     def arrays(self, world: int) -> tuple[Tensor, Tensor]:
         """A world's map, to be kept in a file: x, y and frame number int64 (K, 3) of known tiles, latents (K, C)."""
         places, latents = [np.zeros((0, 3), np.int64)], [np.zeros((0, self.config.channels), _bits(self.dtype))]
-        for (column, row), chunk in sorted(self._maps[world].items()):
+        for (column, row), chunk in self._maps[world].items():
             cells = np.flatnonzero(chunk.time >= 0)
             x, y = column * SIDE + cells % SIDE, row * SIDE + cells // SIDE
             places.append(np.stack((x, y, chunk.time[cells]), 1))
@@ -149,15 +148,18 @@ class Places:
         chunks, cells = places[:, :2] // SIDE, places[:, 1] % SIDE * SIDE + places[:, 0] % SIDE
         order = np.lexsort((chunks[:, 1], chunks[:, 0]))
         edges = np.flatnonzero(np.diff(chunks[order], axis=0, prepend=chunks[order[:1]] - 1).any(1))
-        self._maps[world] = {}
+        self._maps[world] = self._empty()
         for rows in np.split(order, edges[1:]) if len(order) else []:
             column, row = chunks[rows[0]].tolist()
-            self._maps[world][column, row] = self._changed(None, cells[rows], bits[rows], places[rows, 2])
+            self._maps[world].put((column, row), cells[rows], bits[rows], places[rows, 2])
 
     def bytes_of(self, tiles: Tensor) -> int:
         """Bytes that a map of these tiles (K, 3), as `arrays` gives them, would take."""
         chunks = len(np.unique(tiles.numpy()[:, :2] // SIDE, axis=0))
-        return chunks * SIDE * SIDE * (self.config.channels * _bits(self.dtype).itemsize + 8)
+        return chunks * chunk_bytes(self.config.channels, _bits(self.dtype))
+
+    def _empty(self) -> Map:
+        return Map(self.config.channels, _bits(self.dtype), self.ram_bytes // self.batch)
 
     def _numbers(self, bits: np.ndarray) -> Tensor:
         """What bits of latents say, float32."""
@@ -184,20 +186,9 @@ class Places:
             chosen = fresh[part.tiles]
             if chosen.any():
                 cells, tiles = part.cells[chosen], part.tiles[chosen]
-                known[at] = self._changed(known.get(at), cells, bits[tiles], number)
+                known.put(at, cells, bits[tiles], number)
 
-    def _changed(self, chunk: Chunk | None, cells: np.ndarray, bits: np.ndarray, time: np.ndarray | int) -> Chunk:
-        """A chunk, or an empty one, with other contents in some cells (K,)."""
-        if chunk is None:
-            latents = np.zeros((SIDE * SIDE, self.config.channels), _bits(self.dtype))
-            times = np.full(SIDE * SIDE, -1, np.int64)
-        else:
-            latents, times = chunk.latents.copy(), chunk.time.copy()
-        latents[cells], times[cells] = bits, time
-        latents.flags.writeable = times.flags.writeable = False
-        return Chunk(latents, times)
-
-    def _in_view(self, pose: np.ndarray) -> Iterator[tuple[tuple[int, int], Part]]:
+    def _in_view(self, pose: np.ndarray) -> Iterator[tuple[At, Part]]:
         """The chunks that are in view at a pose (3,), and which tiles of them."""
         x, y = int(np.rint(pose[0])), int(np.rint(pose[1]))
         inside = (x % SIDE, y % SIDE)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.data.sights import ages_of
-from engine.history.places import SIDE, Places
+from engine.history.chunks import SIDE
+from engine.history.places import Places
 from engine.model.sights import Layout, age_feature
 from tests.support.tiles import PLAYER, ROWS, SHAPE, STILL, Country, make_world
 
@@ -125,7 +126,7 @@ def test_a_copy_is_not_changed_by_later_play_and_shares_what_neither_has_written
     walk(places, [(0, 0), (1, 0)], seed=50)
     places.record(at((-40, -40)), numbers(99), latents(3), [0])
     assert all(torch.equal(one, two) for one, two in zip(copy.arrays(0), before, strict=True))
-    shared = {id(chunk) for chunk in places._maps[0].values()} & {id(chunk) for chunk in copy._maps[0].values()}
+    shared = {id(chunk) for _, chunk in places._maps[0].items()} & {id(chunk) for _, chunk in copy._maps[0].items()}
     assert len(shared) >= 4
     copy.clear([0])
     assert places.tiles(0) > 0 == copy.tiles(0)
@@ -182,6 +183,28 @@ def test_a_map_as_tensors_and_back_is_the_same_map(dtype: torch.dtype) -> None:
     assert other.bytes == places.bytes == places.bytes_of(tiles)
     other.put(0, tiles[:0], kept[:0])
     assert other.tiles(0) == 0
+
+
+def test_what_is_far_away_goes_to_disk_and_comes_back() -> None:
+    away = [(x, x // 7) for x in range(6 * SIDE)]
+    path = away + away[::-1]
+    tight, roomy = Places(SHAPE, 1, CPU, torch.float32, ram_bytes=5 * 256 * (4 * C + 8)), make_places()
+    known = walk(tight, path)
+    walk(roomy, path)
+    assert tight.bytes <= tight.ram_bytes < roomy.bytes == tight.bytes + tight.disk_bytes
+    assert tight.tiles(0) == roomy.tiles(0) == len(known)
+    moment, before = tight.copy(), roomy.copy().arrays(0)
+    for x, y in away[::9]:
+        pose, count, last = at((x, y)), numbers(500), latents(1)
+        assert torch.equal(tight.sights(pose, count, last), roomy.sights(pose, count, last))
+    walk(tight, [(x, 0) for x in range(9 * SIDE)], seed=70)
+    assert all(torch.equal(one, two) for one, two in zip(moment.arrays(0), before, strict=True))
+    other = Places(SHAPE, 1, CPU, torch.float32, ram_bytes=5 * 256 * (4 * C + 8))
+    other.put(0, *before)
+    assert other.disk_bytes > 0
+    assert all(torch.equal(one, two) for one, two in zip(other.arrays(0), before, strict=True))
+    other.clear([0])
+    assert other.bytes == other.disk_bytes == other.tiles(0) == 0
 
 
 def test_a_view_of_many_chunks_is_read_whole() -> None:

@@ -72,14 +72,17 @@ FARTHEST_STEPS = 1e9
 """Steps from anywhere, beyond which no pose is believed."""
 
 
-def checked_poses(poses: np.ndarray, batch: int, frames: int) -> np.ndarray:
+def checked_poses(poses: np.ndarray, batch: int, frames: int, only: np.ndarray | None = None) -> np.ndarray:
     """True poses (B, n, 3) or, with height and heading in degrees, (B, n, 4), as float64 (B, n, 3): x, y, radians.
 
-    Raises ValueError for other shapes, and for numbers that are not finite or are too large.
+    Those of worlds that are not in `only` (B,) bool are not looked at, and become 0. Raises ValueError for other
+    shapes, and for numbers that are not finite or are too large.
     """
     found = np.asarray(poses, np.float64)
     if found.ndim != 3 or found.shape[:2] != (batch, frames) or found.shape[2] not in (3, 4):
         raise ValueError(f"world: expected poses {(batch, frames)} of 3 or 4 numbers, got shape {found.shape}")
+    if only is not None:
+        found = np.where(np.asarray(only, bool)[:, None, None], found, 0.0)
     if not (np.isfinite(found).all() and np.abs(found).max() <= FARTHEST_STEPS):
         raise ValueError("world: a pose is not finite, or too far away")
     if found.shape[2] == 4:

@@ -174,7 +174,7 @@ class World:
         seeds, only = checked_seeds(seed, self.batch), checked_mask(only, self.batch)
         if only is not None and self._drawn is not None:
             raise ValueError("world: commit the frame that was rendered before resetting some of the worlds")
-        frames, actions, poses = self._checked(frames, actions, poses)
+        frames, actions, poses = self._checked(frames, actions, poses, only)
         self.history.clear(only)
         self.origins.forget(only)
         self.seeds = [s if only is None or only[b] else self.seeds[b] for b, s in enumerate(seeds)]
@@ -193,11 +193,15 @@ class World:
         return self._observe(frames, actions, poses, None)
 
     def _checked(
-        self, frames: np.ndarray, actions: np.ndarray | None, poses: np.ndarray | None
+        self,
+        frames: np.ndarray,
+        actions: np.ndarray | None,
+        poses: np.ndarray | None,
+        only: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         shape = (self.batch, self.height, self.width, len(self.buttons))
         seen, acted = checked_frames(frames, actions, *shape, self.exclusive)
-        return seen, acted, None if poses is None else checked_poses(poses, self.batch, seen.shape[1])
+        return seen, acted, None if poses is None else checked_poses(poses, self.batch, seen.shape[1], only)
 
     def _observe(
         self, frames: np.ndarray, actions: np.ndarray, poses: np.ndarray | None, only: np.ndarray | None

@@ -275,7 +275,9 @@ def test_true_poses_of_worlds_in_a_batch_have_origins_of_their_own() -> None:
     poses = np.array([[[0, 0, 0], [1, 0, 0]], [[5, 5, 0], [5, 6, 0]]], np.float64)
     world.reset(0, frames, pressed("", "east", batch=2), poses=poses)
     assert np.array_equal(world.history.pose, [[1, 0, 0], [0, 1, 0]])
-    world.reset(0, frames, pressed("", "east", batch=2), np.array([True, False]), poses + np.array([100, 100, 0]))
+    moved = poses + np.array([100, 100, 0])
+    moved[1] = np.nan  # of the world that goes on nothing is told
+    world.reset(0, frames, pressed("", "east", batch=2), np.array([True, False]), moved)
     assert np.array_equal(world.history.pose, [[1, 0, 0], [0, 1, 0]])
     told = np.array([[[102, 100, 0]], [[5, 7, 0]]], np.float64)
     world.observe(frames[:, 1:], pressed("east", batch=2), told)

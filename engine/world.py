@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from engine.history.names import MODES
 from engine.history.poses import Navigator, Origins
 from engine.inputs import checked_action, checked_frames, checked_mask, checked_poses, checked_seeds
 from engine.model.codec import Codec
+from engine.model.fit import check_fit
 from engine.model.generator import Generator
 from engine.model.heads import Heads
 from engine.model.memory import Memory
@@ -35,14 +35,13 @@ class World:
 
     codec, generator: the networks, which are moved to `device` and `dtype`. buttons: A names. memory: `window`
     (constant cost, forgets), `full` (every frame ever) or `mag` (folded history, for which memory_model is needed, or
-    what was seen where, which a generator that takes sights reads).
-    heads: with them, `commit` sets `reward` and `termination`, float32 (B,): the reward of the frame's step, and the
-    probability that the episode ends with it; and `events`, float32 (B, E): the probability of each event in that step.
-    None without heads, and before the first commit. motion: tells what a step will really be; without it poses are
-    reckoned from the buttons, where the generator knows how. exclusive: of several buttons that are held only the last
-    one counts, as `engine.config.WorldConfig` says it.
-    memory_budget: tokens of folded history attended to; recall: see `History`. steps: passes a frame,
-    `denoising_step_list`.
+    what was seen where, which a generator that takes sights reads). heads: with them, `commit` sets `reward` and
+    `termination`, float32 (B,): the reward of the frame's step, and the probability that the episode ends with it; and
+    `events`, float32 (B, E): the probability of each event in that step. None without heads, and before the first
+    commit. motion: tells what a step will really be; without it poses are reckoned from the buttons, where the
+    generator knows how. exclusive: of several buttons that are held only the last one counts, as
+    `engine.config.WorldConfig` says it. memory_budget: tokens of folded history attended to; recall: see `History`.
+    steps: passes a frame, `denoising_step_list`.
     """
 
     def __init__(
@@ -68,12 +67,7 @@ class World:
             raise ValueError(f"world: {len(buttons)} buttons, but the generator takes {generator.config.actions}")
         if batch < 1:
             raise ValueError(f"world: batch must be at least 1, got {batch}")
-        found, need = (codec.config.rows, codec.config.columns, codec.config.channels), generator.config
-        if found != (need.rows, need.columns, need.channels):
-            raise ValueError(
-                f"world: the codec gives latents (rows, columns, channels) = {found}, the generator takes "
-                f"{(need.rows, need.columns, need.channels)}"
-            )
+        check_fit(codec, generator, memory_model, heads, motion)
         self.device, self.dtype, self.batch = torch.device(device), dtype, batch
         self.buttons, self.exclusive = tuple(buttons), exclusive
         self.codec = codec.to(self.device).eval().requires_grad_(False)
@@ -83,23 +77,10 @@ class World:
         self.set_steps(steps)
         self.memory_model = memory_model
         if memory_model is not None:
-            own, need = memory_model.net.config, generator.config
-            if replace(own, window=need.window, sink=need.sink) != need:
-                raise ValueError("world: the memory model does not fit the generator: it has another shape")
             self.memory_model = memory_model.to(self.device, dtype).eval().requires_grad_(False)
-        if motion is not None and (motion.config.tokens, motion.config.channels, motion.config.actions) != (
-            generator.config.tokens,
-            generator.config.channels,
-            generator.config.actions,
-        ):
-            raise ValueError("world: the motion model does not fit the generator: it has another shape")
-        if heads is not None and max(heads.config.layers) >= generator.config.depth:
-            raise ValueError(f"world: the heads read layer {max(heads.config.layers)}, which the generator has not")
         self.heads = heads.to(self.device, torch.float32).eval().requires_grad_(False) if heads is not None else None
         self.motion = motion.to(self.device, torch.float32).eval().requires_grad_(False) if motion else None
         self._navigator = Navigator(self.motion, generator.config.motion, tiles=generator.config.sights)
-        if generator.config.sights and not self._navigator.knows:
-            raise ValueError("world: a generator that takes sights needs a motion model, or a motion of its buttons")
         self.reward: np.ndarray | None = None
         self.termination: np.ndarray | None = None
         self.events: np.ndarray | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.model.generator import Generator, GeneratorConfig
 from engine.model.heads import Heads, HeadsConfig
+from engine.model.memory import Memory, MemoryConfig
 from engine.world import World
 from tests.support.models import shaken
 from tests.support.tiles import (
@@ -21,6 +22,7 @@ from tests.support.tiles import (
     WITH_WINDOW,
     Country,
     by_keys,
+    make_generator,
     make_world,
     pressed,
     random_actions,
@@ -298,6 +300,22 @@ def test_true_poses_that_cannot_be_are_refused_and_nothing_is_lost(bad: str) -> 
         world.reset(0, Country().frames([(0, 0)]), poses=poses)
     found = world.snapshot().state()[1]
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_folds_and_places_are_two_parts_of_one_memory() -> None:
+    memory = Memory(MemoryConfig(block=2, budget=2 * SHAPE.tokens), WITH_WINDOW).start_from(make_generator(WITH_WINDOW))
+    world, moves = begun(2, shape=WITH_WINDOW, memory="mag", memory_model=memory), random_actions(40, 2)
+    play(world, moves[:20])
+    stats = world.stats()
+    assert stats["hot"] > 4 and stats["tiles"] > len(MOVING)
+    saved = world.snapshot()
+    kept = world.snapshot_from(*saved.state())
+    expected = play(world, moves[20:])
+    for moment in (saved, kept):
+        world.restore(moment)
+        assert np.array_equal(play(world, moves[20:]), expected)
+    with pytest.raises(ValueError, match="a memory model is of no use to a generator that attends to no history"):
+        make_world(memory_model=Memory(MemoryConfig(budget=50), SHAPE))
 
 
 def test_warm_up_leaves_nothing_behind() -> None:

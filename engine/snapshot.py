@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.history.frame import Frame
 from engine.history.history import History
+from engine.history.places import FARTHEST
 from engine.history.state import history_from, state_of
 from engine.inputs import checked_action
 from engine.model.codec import Codec
@@ -95,7 +96,11 @@ def _read_origins(world: Owner, tensors: Mapping[str, Tensor]) -> np.ndarray | N
     origins = tensors.get("origins")
     if origins is None:
         return None
-    if tuple(origins.shape) != (world.batch, 3) or origins.dtype != torch.float64 or bool(origins.isinf().any()):
+    if (
+        tuple(origins.shape) != (world.batch, 3)
+        or origins.dtype != torch.float64
+        or bool((origins.abs() > FARTHEST).any())
+    ):
         raise ValueError("world: a snapshot's origins cannot be read")
     return origins.numpy().copy()
 
@@ -116,8 +121,8 @@ def _read_drawn(world: Owner, tensors: Mapping[str, Tensor]) -> Frame | None:
         shape = (world.batch, c.tokens, c.channels + 2)
         if sights is None or tuple(sights.shape) != shape or sights.dtype != torch.float32:
             raise ValueError(f"world: a snapshot's drawn frame needs sights float32 {shape}")
-        if not (torch.isfinite(sights).all() and torch.isfinite(latents).all() and torch.isfinite(pose).all()):
-            raise ValueError("world: a snapshot's drawn frame is not finite")
+        if not (torch.isfinite(sights).all() and torch.isfinite(latents).all() and (pose.abs() <= FARTHEST).all()):
+            raise ValueError("world: a snapshot's drawn frame is not finite, or too far away")
         sights = sights.to(world.device)
     acted = torch.from_numpy(checked_action(action.numpy(), world.batch, len(world.buttons))).to(world.device)
     return Frame(latents.to(world.device), acted, pose.numpy().copy(), sights)

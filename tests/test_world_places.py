@@ -385,7 +385,11 @@ def test_a_damaged_map_is_one_clear_line_and_nothing_is_lost() -> None:
         {**tensors, "drawn.sights": tensors["drawn.sights"][..., :-1]},
         damaged(tensors, "drawn.sights", at=(0, 0, 0), to=float("inf")),
         damaged(tensors, "drawn.latents", at=(0, 0, 0), to=float("inf")),
+        damaged(tensors, "drawn.pose", at=(1, 0), to=float("nan")),
+        damaged(tensors, "drawn.pose", at=(1, 0), to=1e300),
+        damaged(tensors, "cache.pose", at=(1, 0), to=1e300),
         {**tensors, "origins": torch.zeros(2, 2, dtype=torch.float64)},
+        {**tensors, "origins": torch.full((2, 3), 1e300, dtype=torch.float64)},
     ]
     for i, some in enumerate(wrong):
         with pytest.raises(ValueError, match=r"^(world|history): [^\n]+$"):

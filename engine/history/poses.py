@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.history.history import History
+from engine.history.places import FARTHEST
 from engine.model import odometry
 from engine.model.motion import Motion, rounded
 from engine.model.sights import FEWEST
@@ -79,6 +80,7 @@ class Navigator:
         """Poses (B, 3) after steps (B, 3); the first frame of a world is where it begins."""
         if self.tiles:
             after = np.rint(odometry.moved_by(history.pose, step * (1.0, 1.0, 0.0))) + 0.0  # no negative zero
+            after = np.clip(after, -FARTHEST, FARTHEST)
         else:
             after = odometry.moved_by(history.pose, step)
         return np.where(history.count[:, None] > 0, after, 0.0)

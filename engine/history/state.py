@@ -130,6 +130,7 @@ def history_from(
     _need(not bool((time[:, filled:] >= 0).any()), "its frame numbers contradict each other")
     for name in {"pose", "latents"} & tensors.keys():
         _need(bool(torch.isfinite(tensors[name]).all()), f"{name} is not finite")
+    _need(not config.sights or bool((tensors["pose"].abs() <= FARTHEST).all()), "a pose that nobody can reach")
     history = History(generator, batch, str(mode), device, dtype, memory, budget, str(recall), posed)
     buffers = history.buffers
     if (slots, blocks) != (buffers.slots, buffers.hot_slots):

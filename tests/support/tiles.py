@@ -45,6 +45,8 @@ SHAPE = GeneratorConfig(
     still_rows=STILL,
     player=PLAYER[0] * COLUMNS + PLAYER[1],
 )
+MOVING = [i for i in range((ROWS - STILL) * COLUMNS) if i != SHAPE.player]
+"""Tokens that show tiles of the world."""
 WITH_WINDOW = replace(SHAPE, window=3, sink=1, clip=4)
 
 
@@ -117,6 +119,18 @@ def make_world(batch: int = 1, memory: str = "full", *, shape: GeneratorConfig =
     codec.basis.copy_(torch.linalg.qr(torch.randn(codec.basis.shape)).Q)
     options.setdefault("motion", by_keys(shape))
     return World(codec, make_generator(shape), BUTTONS, batch=batch, memory=memory, **options)
+
+
+def play(world: World, moves: np.ndarray) -> np.ndarray:
+    """The frames that actions (count, B, A) lead to, uint8 (count, B, H, W, 3)."""
+    return np.stack([world.step(move) for move in moves])
+
+
+def begun(batch: int = 1, seed: int = 1, **options: Any) -> World:
+    """Worlds that have begun at the same place of the same country; options: of `make_world`."""
+    world = make_world(batch, **options)
+    world.reset(seed, np.repeat(Country().frames([(0, 0)]), batch, 0))
+    return world
 
 
 def write_world(folder: Path, **options: Any) -> WorldConfig:

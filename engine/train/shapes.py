@@ -56,6 +56,8 @@ def generator_config(preset: Preset, config: WorldConfig) -> GeneratorConfig:
 
 def memory_config(options: MemoryShapeOptions, generator: GeneratorConfig) -> MemoryConfig:
     """Shape of the memory that the options ask for beside a generator. UserError for nonsense."""
+    if generator.sights:
+        raise UserError("this size of world remembers by places, and has no folds to train; go on with: distill, heads")
     fold = options.registers or generator.tokens
     budget = 8 * fold if options.budget is None else options.budget
     try:

@@ -166,6 +166,11 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         """Return the last frame, uint8 (height, width, 3), in render mode 'rgb_array'."""
         return self._frame.copy() if self.render_mode == "rgb_array" else None
 
+    def redraw(self) -> np.ndarray:
+        """Show the map and the player as they are now, for those who changed them by hand; uint8 (height, width, 3)."""
+        self._frame = self._game.render()
+        return self._frame.copy()
+
     def own_player(self, random: np.random.Generator) -> Callable[[np.ndarray, dict[str, Any]], np.ndarray]:
         """A `Survivor` for the episode that has just begun: walks in rooms would miss most of this world."""
         from engine.sources.crafter.survivor import Survivor

@@ -11,6 +11,8 @@ from engine.history.names import MODES
 
 TASKS = ("spin", "there-and-back", "loop")
 """Walks that leave places and come back to them, see `engine.bench.revisit.tasks`."""
+TILE_TASKS = ("errand",)
+"""The same in worlds of tiles seen from above, see `engine.bench.revisit.errand`."""
 HISTORIES = ("truth", "generated")
 """What is remembered before a return: the simulator's frames, or the world's own."""
 
@@ -71,8 +73,8 @@ class QualityOptions(BenchOptions):
 class RevisitOptions(BenchOptions):
     """Leave places and come back: how well does the picture match what was there, by memory mode and gap?"""
 
-    tasks: str = ",".join(TASKS)
-    """Walks: spin, there-and-back, loop."""
+    tasks: str = ""
+    """Walks: spin, there-and-back, loop, or errand in worlds of tiles; by default all that the world has."""
     gaps: str = "64,256"
     """Frames, 16 or more, between leaving a place and seeing it again."""
     modes: str = ",".join(MODES)
@@ -85,6 +87,8 @@ class RevisitOptions(BenchOptions):
     """Frames of a return that are scored, 1 to 12."""
     batch: int = 16
     """Episodes at the same time; fewer where memory would not hold them."""
+    true_poses: bool = False
+    """Tell the world where real frames were seen from, in errands; else it has to find that out."""
     video: Path | None = None
     """Write truth and modes side by side here, an mp4 or gif."""
     sheet: Path | None = None

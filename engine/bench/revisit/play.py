@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from engine.bench.revisit.path import VIEW
-from engine.bench.revisit.tasks import LEAD, REAL
-from engine.bench.revisit.truth import Visits
+from engine.bench.revisit.tasks import REAL
+from engine.bench.revisit.truth import Frames, Visits
 from engine.bench.rollout import each_psnr, each_ssim, reconstructed
 from engine.measures import flip, psnr_table
 from engine.world import Snapshot, World
@@ -25,57 +25,89 @@ Advance = Callable[[int], object]
 class Played:
     """What a world drew: frames by time, each uint8 (B, H, W, 3), seconds of each step of the return, bytes kept.
 
-    bytes: of one world's memory at the end.
+    bytes: of one world's memory at the end. poses: by time, each (B, 3), from the last frame of a real history on,
+    where the world knows any.
     """
 
     frames: dict[int, np.ndarray]
     seconds: list[float]
     bytes: float
+    poses: dict[int, np.ndarray] = field(default_factory=dict)
 
     def at(self, times: Iterable[int]) -> np.ndarray:
         """Frames of some times, (B, len(times), H, W, 3)."""
         return np.stack([self.frames[int(t)] for t in times], 1)
 
 
-def kept_times(visits: Visits) -> set[int]:
-    """Times whose generated frames are scored, compared with or shown; all others are forgotten at once."""
-    time = visits.time
-    return {*range(LEAD - VIEW, time.away), *range(time.begin - VIEW, time.length)}
+class Player(Protocol):
+    """Who plays a generated history, where the walk hangs on what is drawn."""
+
+    def begin(self, frames: Frames, poses: np.ndarray | None) -> object:
+        """See the real frames (B, n, H, W, 3) that a history begins with, but for the last, which `act` is given next.
+
+        poses: where the worlds say that they are by then, (B, 3).
+        """
+
+    def act(self, frames: np.ndarray, poses: np.ndarray | None) -> np.ndarray:
+        """Actions (B, A) after frames (B, H, W, 3), seen from where the worlds say, (B, 3) or None."""
 
 
-def play(world: World, fresh: Snapshot, visits: Visits, history: str, seed: int, advance: Advance) -> Played:
+def poses_of(world: World) -> np.ndarray | None:
+    """Where the players of a world's worlds are, (B, 3) in steps from where they began; None where it does not know."""
+    return np.array(world.history.pose) if world.posed else None
+
+
+def play(
+    world: World,
+    fresh: Snapshot,
+    visits: Visits,
+    history: str,
+    seed: int,
+    advance: Advance,
+    player: Player | None = None,
+    given: bool = False,
+) -> Played:
     """Bring a world's history to the return, and draw the return under the true actions.
 
     history: `truth` feeds the real frames up to it, `generated` the first `REAL` ones and draws all that follow.
     fresh: the world as it was opened, so that no buffer that another walk has made grow stays. advance: called
-    with numbers of frames done.
+    with numbers of frames done. player: presses the buttons of a generated history, in place of the walk's own.
+    given: tell the world the true poses of the frames that it is fed.
     """
     frames, actions, time = visits.frames, visits.actions, visits.time
     seeds = [seed + int(number) for number in visits.map_seeds]  # noise that does not hang on mode or batch
     real = time.begin if history == "truth" else REAL
-    keep = kept_times(visits)
+    keep = set(time.kept)
     world.restore(fresh)
-    first = min(CHUNK, real)
-    world.reset(seeds, frames[:, :first], actions[:, :first])
-    advance(first)
-    for start in range(first, real, CHUNK):
+    for start in range(0, real, CHUNK):
         part = slice(start, min(start + CHUNK, real))
-        world.observe(frames[:, part], actions[:, part])
+        told = {"poses": visits.steps()[:, part]} if given else {}
+        if start == 0:
+            world.reset(seeds, frames[:, part], actions[:, part], **told)
+        else:
+            world.observe(frames[:, part], actions[:, part], **told)
         advance(part.stop - part.start)
-    drawn, seconds = {}, []
+    drawn, seconds, frame = {}, [], frames[:, real - 1]
+    poses = {real - 1: poses_of(world)}
+    if player is not None:
+        player.begin(frames[:, :real], poses[real - 1])
     for t in range(real, time.length):
+        action = actions[:, t] if player is None else player.act(frame, poses[t - 1])
         start_time = clock.perf_counter()
-        frame = world.step(actions[:, t])
+        frame = world.step(action)
         if world.device.type == "cuda":
             torch.cuda.synchronize(world.device)
         if t >= time.begin:
             seconds.append(clock.perf_counter() - start_time)
         if t in keep:
             drawn[t] = frame
+        poses[t] = poses_of(world)
         advance(1)
+    if player is not None:
+        player.act(frame, poses[time.length - 1])  # who sees the last frame, too
     held = world.stats()["memory_bytes"] / world.batch
     world.restore(fresh)
-    return Played(drawn, seconds, held)
+    return Played(drawn, seconds, held, {t: pose for t, pose in poses.items() if pose is not None})
 
 
 def flips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -115,10 +147,8 @@ def scores(visits: Visits, played: Played, history: str) -> dict[str, np.ndarray
         wanted, choice = truth, visits.frames[:, time.begin :]
         still = visits.frames[:, time.begin - 1]
     else:
-        # The views of the whole return, at the first sight: turning to the place or, for the way back, from it.
-        first = LEAD if visits.task == "there-and-back" else LEAD - VIEW + 1
         wanted = played.at(time.matches(visits.task))
-        choice = played.at(range(first, first + time.scored + VIEW - 1))
+        choice = played.at(time.first_sight(visits.task))
         still = played.frames[time.begin - 1]
     return {
         "psnr": each_psnr(wanted, drawn),
@@ -132,7 +162,12 @@ def scores(visits: Visits, played: Played, history: str) -> dict[str, np.ndarray
 
 def cut(played: Played, count: int) -> Played:
     """Return what the first `count` worlds drew; the others only fill a batch up."""
-    return Played({t: frame[:count] for t, frame in played.frames.items()}, played.seconds, played.bytes)
+    return Played(
+        {t: frame[:count] for t, frame in played.frames.items()},
+        played.seconds,
+        played.bytes,
+        {t: pose[:count] for t, pose in played.poses.items()},
+    )
 
 
 def joined(parts: Sequence[Played]) -> Played:
@@ -141,4 +176,5 @@ def joined(parts: Sequence[Played]) -> Played:
         {t: np.concatenate([part.frames[t] for part in parts]) for t in parts[0].frames},
         [second for part in parts for second in part.seconds],
         max(part.bytes for part in parts),
+        {t: np.concatenate([part.poses[t] for part in parts]) for t in parts[0].poses},
     )

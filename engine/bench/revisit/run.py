@@ -8,6 +8,7 @@ the world's own frames of the first sight. Every mode meets the same walks and t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,17 @@ from tqdm import tqdm
 
 from engine.bench import report
 from engine.bench.opening import check_shared, named, numbers, open_for
-from engine.bench.options import HISTORIES, TASKS, RevisitOptions
-from engine.bench.revisit import view
+from engine.bench.options import HISTORIES, TASKS, TILE_TASKS, RevisitOptions
+from engine.bench.revisit import chart, view
 from engine.bench.revisit.cells import Cell, Key, collected
+from engine.bench.revisit.errand import ErrandTime
+from engine.bench.revisit.errands import Errands
 from engine.bench.revisit.play import Played, ceiling, cut, joined, play, scores
 from engine.bench.revisit.tasks import MAX_SCORED, MIN_GAP, REAL, Timetable
 from engine.bench.revisit.truth import Visits, check_source, visits
 from engine.bench.rollout import groups
+from engine.bench.tiles.atlas import Tile
+from engine.bench.tiles.reader import TileReader, has_tiles
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError
 from engine.files import check_path
@@ -53,8 +58,9 @@ class Choice:
     histories: list[str]
 
 
-def check(options: RevisitOptions) -> Choice:
+def check(options: RevisitOptions, config: WorldConfig) -> Choice:
     """Read the lists; raise UserError where an argument makes no sense."""
+    default = ",".join(TILE_TASKS if has_tiles(config) else TASKS)
     check_shared(options)
     for name, top in (("episodes", len(SPLITS["test"])), ("scored", MAX_SCORED), ("batch", 4096)):
         if not 1 <= getattr(options, name) <= top:
@@ -64,7 +70,7 @@ def check(options: RevisitOptions) -> Choice:
         if not MIN_GAP <= gap <= MAX_GAP:
             raise UserError(f"--gaps must be from {MIN_GAP} to {MAX_GAP} frames, not {gap}")
     return Choice(
-        named(options.tasks, "task", TASKS),
+        named(options.tasks or default, "task", (*TASKS, *TILE_TASKS)),
         sorted(gaps),
         named(options.modes, "memory mode", MODES),
         named(options.history, "history", HISTORIES),
@@ -97,8 +103,19 @@ class Worlds:
         return -(-group // -(-group // most))
 
 
-def measure(worlds: Worlds, group: Visits, choice: Choice, seed: int, cells: dict[Key, Cell], bar: tqdm) -> list[Any]:
-    """Let every mode play a group of walks in every history; returns what may be shown of the first walk."""
+def measure(
+    worlds: Worlds,
+    group: Visits,
+    choice: Choice,
+    cells: dict[Key, Cell],
+    bar: tqdm,
+    errands: Errands | None = None,
+) -> list[Any]:
+    """Let every mode play a group of walks in every history; returns what may be shown of the first walk.
+
+    errands: where the walks are errands.
+    """
+    seed, given = worlds.options.seed, errands is not None and worlds.options.true_poses
     length, count = group.time.length, len(group.map_seeds)
     fixed = ceiling(worlds.get(choice.modes[0], worlds.batch(choice.modes[0], count, length))[0], group)
     shown = []
@@ -107,21 +124,47 @@ def measure(worlds: Worlds, group: Visits, choice: Choice, seed: int, cells: dic
         for mode in choice.modes:
             batch = worlds.batch(mode, count, length)
             world, fresh = worlds.get(mode, batch)
-            parts = []
+            parts: list[Played] = []
+            walked: list[list[Tile]] | None = None
             for index, whole in groups(count, batch):
 
                 def advance(frames: int, share: int = whole) -> None:
                     bar.update(frames * share)
 
-                parts.append(cut(play(world, fresh, group.part(index), history, seed, advance), whole))
+                part, player = group.part(index), None
+                if errands is not None and history == "generated":
+                    player = errands.walkers(part)
+                parts.append(cut(play(world, fresh, part, history, seed, advance, player, given), whole))
+                if player is not None:
+                    walked = [*(walked or []), *player.tiles[:whole]]
             played = joined(parts)
             cell = cells.setdefault((group.task, history, group.time.gap, mode), Cell())
-            cell.parts.append(scores(group, played, history) | fixed)
+            found = scores(group, played, history) | fixed
+            if errands is not None:
+                found |= chart.scores(errands.reader, group, played, walked)
+                if walked is not None:  # another walk than the simulator's
+                    found["psnr_truth"] = np.full_like(found["psnr_truth"], np.nan)
+            cell.parts.append(found)
             cell.seconds += played.seconds
             cell.bytes, cell.batch = max(cell.bytes, played.bytes), max(cell.batch, batch)
             first[mode] = cut(played, 1)
         shown.append(view.Shown(history, group.part(np.array([0])), first))
     return shown
+
+
+def walks_of(
+    worlds: Worlds, env: Any, world: World, task: str, time: Timetable | ErrandTime
+) -> tuple[Errands | None, Iterator[Visits]]:
+    """The walks of a task and timetable, in groups that fit into memory; and how errands are scored, where they are."""
+    options = worlds.options
+    most = min(options.batch, options.episodes)
+    if isinstance(time, ErrandTime):
+        reader = TileReader.of(worlds.config, world.height, world.width)
+        errands = Errands(reader, worlds.config.buttons, options.seed)
+        return errands, errands.visits(env, time, options.episodes, most)
+    held = TRUTH_BYTES // (time.length * world.height * world.width * 3)
+    group_size = max(1, min(most, held))
+    return None, visits(env, task, time, options.seed, options.episodes, group_size)
 
 
 def notes(worlds: Worlds, choice: Choice) -> list[str]:
@@ -134,6 +177,12 @@ def notes(worlds: Worlds, choice: Choice) -> list[str]:
         " as far as it lies above psnr_still, and psnr_truth says whether the pictures are still of this world",
         "frame_ms_p50 is a step of `batch` worlds together",
     ]
+    if set(choice.tasks) & set(TILE_TASKS):
+        found.append(
+            "map_consistency, of errands: of the tiles in the last frame that were seen before the return and never"
+            " changed, the share drawn as the same material; the simulator's player is kept fed; a generated history is"
+            " walked by what is drawn, so that psnr_truth says nothing of it"
+        )
     if not has_flip():
         found.append("flip is missing: the package flip-evaluator is not installed")
     kept = worlds.get(choice.modes[0], 1)[0].generator.config
@@ -146,8 +195,8 @@ def notes(worlds: Worlds, choice: Choice) -> list[str]:
 
 def run(options: RevisitOptions) -> None:
     """Measure, print a table, write the files that were asked for. Raises UserError."""
-    choice = check(options)
     config = fitted(load_world(options.world), options.checkpoint)
+    choice = check(options, config)
     check_source(config, choice.tasks)
     plot = report.beside(options.json, options.plot)
     if plot is not None and options.sheet is not None and plot.resolve() == options.sheet.resolve():
@@ -169,23 +218,25 @@ def run(options: RevisitOptions) -> None:
     }
     cells: dict[Key, Cell] = {}
     shown: list[view.Shown] = []
-    times = [Timetable(gap, options.scored) for gap in choice.gaps]
-    total = len(choice.tasks) * options.episodes * len(choice.modes) * len(choice.histories)
+    plan: list[tuple[str, Timetable | ErrandTime]] = [
+        (task, (ErrandTime if task in TILE_TASKS else Timetable)(gap, options.scored))
+        for task in choice.tasks
+        for gap in choice.gaps
+    ]
+    total = options.episodes * len(choice.modes) * len(choice.histories) * sum(time.length for _, time in plan)
     with (
-        tqdm(total=total * sum(time.length for time in times), unit="frame", smoothing=0.05) as bar,
+        tqdm(total=total, unit="frame", smoothing=0.05) as bar,
         closing(make_source(config, height=world.height, width=world.width)) as env,
     ):
-        for task in choice.tasks:
-            for time in times:
-                bar.set_description(f"{task}, gap {time.gap}")
-                held = TRUTH_BYTES // (time.length * world.height * world.width * 3)
-                group_size = max(1, min(options.batch, options.episodes, held))
-                for number, group in enumerate(visits(env, task, time, options.seed, options.episodes, group_size)):
-                    found = measure(worlds, group, choice, options.seed, cells, bar)
-                    shown += found if number == 0 else []
-                if options.json is not None:
-                    whole = task == choice.tasks[-1] and time == times[-1]
-                    report.save_json(options.json, result | {"complete": whole} | collected(cells, options.episodes))
+        for task, time in plan:
+            bar.set_description(f"{task}, gap {time.gap}")
+            errands, walks = walks_of(worlds, env, world, task, time)
+            for number, group in enumerate(walks):
+                found = measure(worlds, group, choice, cells, bar, errands)
+                shown += found if number == 0 else []
+            if options.json is not None:
+                whole = (task, time) == plan[-1]
+                report.save_json(options.json, result | {"complete": whole} | collected(cells, options.episodes))
     result |= collected(cells, options.episodes)
     print(view.tables(result))
     if plot is not None:

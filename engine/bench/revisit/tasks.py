@@ -74,9 +74,19 @@ class Timetable:
         """Frames of the whole walk."""
         return self.begin + VIEW - 1 + self.scored
 
+    @property
+    def kept(self) -> list[int]:
+        """Frames that are scored, compared with or shown; what a world draws at other times is forgotten at once."""
+        return [*range(LEAD - VIEW, self.away), *range(self.begin - VIEW, self.length)]
+
     def matches(self, task: str) -> np.ndarray:
         """For each scored frame the earlier frame of the same pose, (scored,)."""
         return self.seen[::-1] if task == "there-and-back" else self.seen
+
+    def first_sight(self, task: str) -> range:
+        """Frames that have the views of the whole return: of turning to the place or, for the way back, from it."""
+        first = LEAD if task == "there-and-back" else LEAD - VIEW + 1
+        return range(first, first + self.scored + VIEW - 1)
 
 
 def face(path: Path, heading: int) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
 from engine.actions import encode
-from engine.bench.options import TASKS
+from engine.bench.options import TASKS, TILE_TASKS
+from engine.bench.revisit.errand import ErrandTime
 from engine.bench.revisit.path import TURN, Ground, Path
 from engine.bench.revisit.tasks import NEEDED, PLANNERS, Timetable, fault
+from engine.bench.tiles.patches import Film
+from engine.bench.tiles.reader import has_tiles
 from engine.bench.truth import pick_maps
 from engine.config import WorldConfig
 from engine.errors import UserError
@@ -24,6 +27,10 @@ SLIP = 0.05
 """A step that misses its target by more than this share of a stride has touched a wall."""
 
 
+Frames: TypeAlias = np.ndarray | Film
+"""Frames of walks: an array, or where tiles make a small film of it, that."""
+
+
 @dataclass(frozen=True)
 class Visits:
     """E walks of one task and timetable: frames uint8 (E, T, H, W, 3), actions uint8 (E, T, A), poses (E, T, 4).
@@ -32,8 +39,8 @@ class Visits:
     """
 
     task: str
-    time: Timetable
-    frames: np.ndarray
+    time: Timetable | ErrandTime
+    frames: Frames
     actions: np.ndarray
     poses: np.ndarray
     map_seeds: np.ndarray
@@ -44,10 +51,20 @@ class Visits:
             self.task, self.time, self.frames[index], self.actions[index], self.poses[index], self.map_seeds[index]
         )
 
+    def steps(self) -> np.ndarray:
+        """Poses in steps from where each walk began, (E, T, 4), of a source whose step is one unit."""
+        return self.poses - self.poses[:, :1]
+
 
 def check_source(config: WorldConfig, tasks: Sequence[str]) -> None:
-    """Raise UserError where the world lacks a button that a task presses."""
+    """Raise UserError where the world lacks a button that a task presses, or tiles where a task needs them."""
     for task in tasks:
+        if task in TILE_TASKS:
+            if not has_tiles(config):
+                raise UserError(
+                    f"{config.name} is no world of tiles, which the task {task} needs; leave it out of --tasks"
+                )
+            continue
         for button in NEEDED[task]:
             if button not in config.buttons:
                 raise UserError(
@@ -117,26 +134,43 @@ def visit(env: gym.Env[Any, Any], task: str, time: Timetable, map_seed: int, see
     return None
 
 
-def visits(
-    env: gym.Env[Any, Any], task: str, time: Timetable, seed: int, episodes: int, group: int
-) -> Iterator[Visits]:
-    """Yield `episodes` walks on test maps, one a map, in groups of up to `group`; UserError where too few allow it."""
+Walk = TypeVar("Walk")
+
+
+def on_maps(
+    walk: Callable[[int], Walk | None], what: str, seed: int, episodes: int, group: int
+) -> Iterator[tuple[list[Walk], np.ndarray]]:
+    """Yield `episodes` walks on test maps, one a map, and the seeds of their maps, in groups of up to `group`.
+
+    walk: plays on a map, None where that can't be done. Raises UserError where too few maps allow `what`.
+    """
     maps = iter(pick_maps("test", len(SPLITS["test"]), seed))
     found = 0
     while found < episodes:
-        kept: list[dict[str, np.ndarray]] = []
+        kept: list[Walk] = []
         chosen = []
         while len(kept) < min(group, episodes - found):
             map_seed = next(maps, None)
             if map_seed is None:
                 raise UserError(
-                    f"only {found + len(kept)} test maps allow the task {task} at gap {time.gap};"
-                    f" ask for fewer --episodes than {episodes}"
+                    f"only {found + len(kept)} test maps allow {what}; ask for fewer --episodes than {episodes}"
                 )
-            episode = visit(env, task, time, int(map_seed), seed)
+            episode = walk(int(map_seed))
             if episode is not None:
                 kept.append(episode)
                 chosen.append(int(map_seed))
         found += len(kept)
+        yield kept, np.array(chosen)
+
+
+def visits(
+    env: gym.Env[Any, Any], task: str, time: Timetable, seed: int, episodes: int, group: int
+) -> Iterator[Visits]:
+    """Yield `episodes` walks on test maps, one a map, in groups of up to `group`; UserError where too few allow it."""
+
+    def walk(map_seed: int) -> dict[str, np.ndarray] | None:
+        return visit(env, task, time, map_seed, seed)
+
+    for kept, chosen in on_maps(walk, f"the task {task} at gap {time.gap}", seed, episodes, group):
         stacked = {name: np.stack([episode[name] for episode in kept]) for name in ("frames", "actions", "poses")}
-        yield Visits(task, time, **stacked, map_seeds=np.array(chosen))
+        yield Visits(task, time, **stacked, map_seeds=chosen)

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.bench import report
-from engine.bench.revisit.path import VIEW
 from engine.bench.revisit.play import Played
-from engine.bench.revisit.tasks import LEAD
 from engine.bench.revisit.truth import Visits
 from engine.pictures import grid, save_grid
 from engine.video import VideoWriter
@@ -57,6 +55,11 @@ def tables(result: dict[str, Any]) -> str:
         costs = (f"{row['cache_bytes'] / 1e3:.0f}", f"{row['frame_ms_p50']:.1f}")
         rows.append((*(row[name] for name in place), *spans, *limits, *costs))
     parts = [report.table((*place, *scored), rows)]
+    errands = [row for row in result["cells"] if "map_consistency" in row]
+    if errands:
+        counted = ("map_consistency", "pose_exact", "pose_exact_back", "finished")
+        lines = [(*(row[name] for name in place), *(spanned(row, name) for name in counted)) for row in errands]
+        parts.append(report.table((*place, *(name.replace("_", " ") for name in counted)), lines, 4))
     names = ("flip_reduction_vs_window", "psnr_minus_window", "psnr_minus_full")
     if result["comparisons"]:
         found = ("FLIP saved", "PSNR - window", "PSNR - full", "bytes in full / its")
@@ -115,7 +118,7 @@ def save_sheet(path: Path, shown: Sequence[Shown]) -> None:
 def panels(entry: Shown) -> Iterator[np.ndarray]:
     """The video's frames of one walk: the first sight, the gap's last frames and the return, truth to the left."""
     time = entry.visits.time
-    for t in (*range(LEAD - VIEW, time.away), *range(time.begin - VIEW, time.length)):
+    for t in time.kept:
         phase = "first sight" if t < time.away else "return" if t >= time.begin else "away"
         label = f"{entry.visits.task}\ngap {time.gap}\n{entry.history}\nhistory\n\n{phase}\nframe {t}"
         row = [entry.visits.frames[0, t], *(entry.frame(mode, t) for mode in entry.modes)]

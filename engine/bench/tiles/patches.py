@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,12 @@ class Film:
     def __getitem__(self, key: Any) -> Any:
         found = self.numbers[key]
         return joined(self.patches[found]) if isinstance(key, tuple) else Film(found, self.patches)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Film]:
+        return (Film(numbers, self.patches) for numbers in self.numbers)
 
     @property
     def shape(self) -> tuple[int, ...]:

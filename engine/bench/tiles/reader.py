@@ -25,6 +25,11 @@ PART = 64
 """Frames that are compared at once."""
 
 
+def has_tiles(config: WorldConfig) -> bool:
+    """Whether the frames of a world are tiles that can be read."""
+    return config.source == "crafter"
+
+
 @dataclass(frozen=True)
 class Reading:
     """What frames (...) show: materials, things (..., 7, 9) and items (..., I), places in the lists of names.

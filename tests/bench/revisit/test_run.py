@@ -133,6 +133,8 @@ def test_a_walk_is_a_function_of_seed_map_task_and_gap(tmp_path: Path) -> None:
 class Oracle:
     """A world that shows the simulator's frames, darker, and insists on the right history."""
 
+    posed = False
+
     def __init__(self, truth: Visits, history: str, darker: int = 0) -> None:
         self.truth, self.batch, self.device = truth, len(truth.frames), torch.device("cpu")
         self.codec = Codec(CodecConfig(48, 64, 16, 24, deblock=0))

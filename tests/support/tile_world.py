@@ -13,7 +13,7 @@ from tests.support.models import shaken
 
 TOML = """
 title = "Tiles"
-preset = "nano"
+preset = "tile"
 source = "crafter"
 checkpoint = "{checkpoint}"
 buttons = {buttons}
@@ -37,7 +37,7 @@ def write_tiles(folder: Path, area: int = 40) -> Path:
         generator = shaken(Generator(shape), seed=1, amount=0.05)
     config = {
         "world": "tiles",
-        "preset": "nano",
+        "preset": "tile",
         "buttons": list(BUTTONS),
         "codec": asdict(codec.config),
         "generator": asdict(shape),

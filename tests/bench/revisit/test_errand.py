@@ -21,7 +21,7 @@ from engine.bench.revisit.truth import Visits
 from engine.bench.tiles.atlas import overlap, tiles_of
 from engine.bench.tiles.reader import TileReader
 from engine.errors import UserError
-from engine.measures import BEST_PSNR
+from engine.measures import BEST_PSNR, mean_seen
 from engine.sources.crafter.source import BUTTONS, CrafterEnv
 from tests.support.fake_room import write_room
 from tests.support.simulated_world import SimulatedWorld
@@ -49,7 +49,7 @@ def played(history: str, given: bool = False, **world: Any) -> tuple[Played, dic
     found = play(stand_in, "fresh", visits, history, 0, lambda frames: None, player, given)  # type: ignore[arg-type]
     walked = None if player is None else player.tiles
     scored = scores(visits, found, history) | chart.scores(errands().reader, visits, found, walked)
-    return found, {name: float(np.nanmean(values)) for name, values in scored.items()}, stand_in
+    return found, {name: float(mean_seen(values.ravel())) for name, values in scored.items()}, stand_in
 
 
 def test_a_walk_leaves_the_place_by_a_real_way_with_steps_that_are_blocked_and_comes_back() -> None:

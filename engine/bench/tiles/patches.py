@@ -79,7 +79,11 @@ class Palette:
 
     def add(self, frame: np.ndarray) -> np.ndarray:
         """Numbers (9, 9) of the tiles of a frame (H, W, 3), uint16; new ones are taken up."""
-        tiles = np.ascontiguousarray(cut(frame))
+        return self.take(cut(frame))
+
+    def take(self, tiles: np.ndarray) -> np.ndarray:
+        """Numbers (rows, columns) of tiles (rows, columns, h, w, 3), uint16; new ones are taken up."""
+        tiles = np.ascontiguousarray(tiles)
         numbers = np.empty(tiles.shape[:2], np.uint16)
         for place in np.ndindex(numbers.shape):
             tile = tiles[place]

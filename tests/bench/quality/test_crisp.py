@@ -41,7 +41,7 @@ def test_real_tiles_are_crisp_and_blurred_ones_are_not(
     config: WorldConfig, kind: type[Simulators], least: float, most: float
 ) -> None:
     known = dictionary(config, (144, 144), 1500, 0)
-    envs = [CrafterEnv(area=24) for _ in range(2)]
+    envs = [CrafterEnv(area=64) for _ in range(2)]
     players = Players(TileReader(), envs[0].items, BUTTONS, [1, 2])
     found = crisp.free_play(kind(envs, [2_000_001, 2_000_002]), players, known, 24, 7)
     figures = crisp.figures(found, 7, 9)

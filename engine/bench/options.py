@@ -65,6 +65,18 @@ class QualityOptions(BenchOptions):
     """Real frames that the probe learns from; 0 leaves action following out."""
     batch: int = 16
     """Episodes at the same time."""
+    tile_frames: int = 20000
+    """Worlds of tiles: real test frames whose tiles the drawn ones are held against; 0 leaves crispness out."""
+    play_frames: int = 2000
+    """Worlds of tiles: frames of free play in which crispness is measured."""
+    play_worlds: int = 16
+    """Worlds of tiles: test maps of that play."""
+    effect_states: int = 50
+    """Worlds of tiles: states for each button, from which its effect is measured; 0 leaves effects out."""
+    survey_worlds: int = 200
+    """Worlds of tiles: test maps on which materials, creatures and rates are counted; 0 leaves that out."""
+    survey_frames: int = 300
+    """Worlds of tiles: frames on each of them."""
     sheet: Path | None = None
     """Write real beside generated frames here, a PNG, and the long walk beside it, as NAME-drift.png."""
 

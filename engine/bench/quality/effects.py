@@ -178,18 +178,21 @@ def displaced(before: Reading, after: Reading, step: tuple[int, int]) -> bool | 
     return None if moved == stayed else bool(moved > stayed)
 
 
-def measure(world: World, reader: TileReader, made: States, items: Sequence[str], seed: int) -> dict[str, Any]:
+def measure(
+    world: World, reader: TileReader, made: States, items: Sequence[str], seed: int
+) -> tuple[dict[str, Any], np.ndarray]:
     """Let a world draw what follows from each state: how often each button has each effect, there and in truth.
 
     Returns `effects`, a row for each button and effect; `effects_worst`, the largest difference of shares; and
-    `effects_within`, the share of the buttons of which no effect differs by more than `TOLERANCE`.
+    `effects_within`, the share of the buttons of which no effect differs by more than `TOLERANCE`. Also what was drawn.
     """
     told: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
-    buttons = world.buttons
+    buttons, kept = world.buttons, []
     with tqdm(total=len(made.buttons), desc="effects", unit="state", leave=False) as bar:
         for index, count in groups(len(made.buttons), world.batch):
             world.reset([seed + int(i) for i in index], made.before[index][:, None])
             drawn = world.step(np.stack([encode(buttons, [made.buttons[i]]) for i in index]))
+            kept.append(drawn[:count])
             before, after, own = (reader.read(f) for f in (made.before[index], made.after[index], drawn))
             for k, i in enumerate(index[:count]):
                 button = made.buttons[i]
@@ -199,11 +202,12 @@ def measure(world: World, reader: TileReader, made: States, items: Sequence[str]
             bar.update(count)
     rows = [_row(button, name, np.array(pairs, float)) for (button, name), pairs in told.items()]
     off = {button: max(abs(row["difference"]) for row in rows if row["button"] == button) for button, _ in told}
-    return {
+    figures = {
         "effects": rows,
         "effects_worst": max(off.values()),
         "effects_within": float(np.mean([value <= TOLERANCE + 1e-9 for value in off.values()])),
     }
+    return figures, np.concatenate(kept)
 
 
 def _row(button: str, effect: str, pairs: np.ndarray) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from tqdm import tqdm
 from engine.bench import report
 from engine.bench.opening import check_shared, open_for
 from engine.bench.options import QualityOptions
-from engine.bench.quality import view
+from engine.bench.quality import tile_view, tiles, view
 from engine.bench.quality.drift import Drift, free_play
 from engine.bench.quality.drift import summary as drift_summary
 from engine.bench.quality.follow import follow, probe_for
 from engine.bench.rollout import SHOWN, Scores, compare, groups, moments
+from engine.bench.tiles.reader import has_tiles
 from engine.bench.truth import pick_maps, play_episodes
 from engine.config import WorldConfig, load_world
 from engine.errors import UserError, unknown
@@ -38,13 +39,22 @@ LEAD_IN = 12
 def check(options: QualityOptions) -> None:
     """Raise UserError where an argument makes no sense."""
     check_shared(options)
-    for name in ("episodes", "frames", "history", "drift_worlds", "batch"):
+    for name in (
+        "episodes",
+        "frames",
+        "history",
+        "drift_worlds",
+        "batch",
+        "play_frames",
+        "play_worlds",
+        "survey_frames",
+    ):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}")
-    for name in ("drift_frames", "probe_frames"):
+    for name in ("drift_frames", "probe_frames", "tile_frames", "effect_states", "survey_worlds"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(options, name)}")
-    for name in ("episodes", "drift_worlds"):
+    for name in ("episodes", "drift_worlds", "play_worlds", "survey_worlds"):
         if getattr(options, name) > len(SPLITS["test"]):
             raise UserError(
                 f"--{name.replace('_', '-')} must be at most {len(SPLITS['test'])}, the number of test maps,"
@@ -126,7 +136,7 @@ def run(options: QualityOptions) -> None:
     maps = pick_maps("test", options.episodes, options.seed)
     scores, rows = against_truth(world, config, options, maps)
     measured = figures(scores)
-    if options.probe_frames:
+    if options.probe_frames and not has_tiles(config):  # whose buttons are read by their effects
         probe = probe_for(world, config, options.probe_frames, options.seed)
         measured |= follow(world, probe, config, maps, options.history, options.seed)
         real = measured["action_agreement_real"]["mean"]
@@ -138,6 +148,10 @@ def run(options: QualityOptions) -> None:
         walks = play_episodes(config, size, maps, options.drift_frames + 1, options.seed, "walk")
         drift = free_play(far, walks, options.seed)
         measured |= drift_summary(drift) | {"drift_frames": options.drift_frames, "drift_worlds": options.drift_worlds}
+    tiled: tiles.Tiled | None = None
+    if has_tiles(config):
+        tiled = tiles.measure(config, options)
+        measured |= tiled.figures
     print(view.tables(measured))
     result |= separated(measured)
     if not has_flip():
@@ -146,7 +160,11 @@ def run(options: QualityOptions) -> None:
         report.save_json(options.json, result)
     if plot is not None:
         view.draw(plot, scores, drift)
+        if tiled is not None:
+            tile_view.draw(plot.with_name(f"{plot.stem}-tiles{plot.suffix}"), tiled.figures)
     if sheet is not None:
+        if tiled is not None:
+            tile_view.save_sheets(sheet, tiled)
         heads = [f"+{ahead}" for ahead in moments(options.frames, SHOWN)]
         save_grid(sheet, rows, ["real", "generated"] * (len(rows) // 2), heads)
         if drift is not None:

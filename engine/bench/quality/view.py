@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.bench import report
 from engine.bench.quality.drift import Drift
+from engine.bench.quality.tile_view import tables as tile_tables
 from engine.bench.rollout import Scores
 from engine.measures import interval, mean_seen
 
@@ -57,6 +58,7 @@ def tables(measured: dict[str, Any]) -> str:
         looks = ("sharpness", "sharpness_real", "luminance", "luminance_real", "contrast", "saturation")
         rows = [(f"{entry['frame']}", *(entry[look]["mean"] for look in looks)) for entry in measured["windows"]]
         parts.append(report.table(("frame", *looks), rows))
+    parts += tile_tables(measured)
     return "\n\n".join(parts)
 
 

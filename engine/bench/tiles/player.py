@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.actions import encode
+from engine.actions import decode, encode
 from engine.bench.tiles.patches import EDGE, MATERIALS, NOTHING, PLAYER_COLUMN, PLAYER_ROW, THINGS, WALKABLE, pick
 from engine.bench.tiles.reader import Reading, TileReader
 from engine.sources.crafter.source import ROWS, TILES
@@ -31,6 +31,8 @@ RARELY, AT_TIMES, OFTEN = 0.004, 0.04, 0.5
 """Chances of a step in which something can be made or placed."""
 WOOD = 4
 """What he wants for a table, and for something to make beside it."""
+BUMP = 0.06
+"""Share of the steps that go against something, where there is something."""
 _WALKABLE = pick(WALKABLE, MATERIALS)
 _FREE = pick([NOTHING], THINGS)
 
@@ -67,6 +69,9 @@ class PicturePlayer:
         random = self.random
         if random.random() < LUCK:
             return str(random.choice(self.buttons))
+        against = blocked_ways(seen)
+        if against and random.random() < BUMP:
+            return against[int(random.integers(len(against)))]
         row, column = (int(value) for value in seen.ahead())
         if THINGS[seen.things[row, column]] in FOES and random.random() < 0.8:
             return "do"
@@ -179,6 +184,17 @@ def ends(materials: np.ndarray, heading: tuple[int, int]) -> bool:
     return bool((line == MATERIALS.index(EDGE)).any())
 
 
+def blocked_ways(seen: Reading) -> list[str]:
+    """The buttons that lead against something beside the player that stops him and does no harm."""
+    found = []
+    for (x, y), button in STEPS.items():
+        place = (PLAYER_ROW + y, PLAYER_COLUMN + x)
+        material = int(seen.materials[place])
+        if not (_WALKABLE[material] and _FREE[seen.things[place]]) and MATERIALS[material] not in ("lava", EDGE):
+            found.append(button)
+    return found
+
+
 def reach(free: np.ndarray) -> np.ndarray:
     """Tiles of a view that the player can walk to within it, his own with them."""
     reached = np.zeros_like(free)
@@ -227,8 +243,12 @@ class Players:
     """A `PicturePlayer` for each of B worlds, that read their frames together."""
 
     def __init__(self, reader: TileReader, items: Sequence[str], buttons: Sequence[str], seeds: Sequence[int]) -> None:
-        self.reader = reader
+        self.reader, self.buttons = reader, tuple(buttons)
         self.players = [PicturePlayer(items, buttons, np.random.default_rng([seed, 91])) for seed in seeds]
+
+    def buttons_of(self, action: np.ndarray) -> tuple[str, ...]:
+        """Names of the buttons that an action (A,) presses."""
+        return decode(self.buttons, action)
 
     def act(self, frames: np.ndarray) -> tuple[np.ndarray, Reading]:
         """Buttons (B, A) after frames (B, H, W, 3), and what these show."""

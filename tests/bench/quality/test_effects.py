@@ -43,7 +43,7 @@ class Known:
 
 def measured(idle: bool) -> dict[str, Any]:
     world: Any = Known(idle)
-    return effects.measure(world, TileReader(), made(), CrafterEnv(area=24).items, 0)
+    return effects.measure(world, TileReader(), made(), CrafterEnv(area=24).items, 0)[0]
 
 
 def test_every_button_has_states_in_which_it_works_and_some_in_which_it_does_not() -> None:

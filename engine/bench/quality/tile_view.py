@@ -20,6 +20,9 @@ SHEET_WORLDS = 8
 def tables(measured: dict[str, Any]) -> list[str]:
     """The figures as text; none where the world has no tiles."""
     parts = []
+    if "next_still_psnr" in measured:
+        rows = [(name, measured[f"next_{name}_psnr"]) for name in ("still", "inventory", "all")]
+        parts.append(report.table(("next frame against the codec's", "PSNR, dB"), rows))
     if "crispness_by_frame" in measured:
         rows = [tuple(row.values()) for row in measured["crispness_by_frame"]]
         parts.append(report.table(("crisp tiles, by frame", "all", "view", "inventory"), rows, 4))
@@ -78,7 +81,9 @@ def save_sheets(path: Path, tiled: Tiled) -> None:
         labels = [f"world {i}" for i in range(len(rows))]
         save_grid(path.with_name(f"{path.stem}-play{path.suffix}"), rows, labels, [str(t) for t in tiled.play.shown])
     if tiled.states:
-        labels = [name.replace("_", "\n") for name, _ in tiled.states]
-        rows = [pictures for _, pictures in tiled.states]
-        heads = ["before", "simulator", "world"]
+        by_button: dict[str, list[np.ndarray]] = {}
+        for name, pictures in tiled.states:
+            by_button.setdefault(name, []).extend(pictures)
+        labels, rows = [name.replace("_", "\n") for name in by_button], list(by_button.values())
+        heads = ["before", "simulator", "world"] * (max(len(row) for row in rows) // 3)
         save_grid(path.with_name(f"{path.stem}-effects{path.suffix}"), rows, labels, heads)

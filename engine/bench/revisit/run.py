@@ -142,8 +142,8 @@ def measure(
             found = scores(group, played, history) | fixed
             if errands is not None:
                 found |= chart.scores(errands.reader, group, played, walked)
-                if walked is not None:  # another walk than the simulator's
-                    found["psnr_truth"] = np.full_like(found["psnr_truth"], np.nan)
+                if walked is not None:
+                    found = chart.without_lost(found)
             cell.parts.append(found)
             cell.seconds += played.seconds
             cell.bytes, cell.batch = max(cell.bytes, played.bytes), max(cell.batch, batch)

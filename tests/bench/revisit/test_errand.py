@@ -146,7 +146,9 @@ def test_the_bench_runs_errands_of_a_world_of_random_weights(
     truth = cells["truth"]
     assert truth["task"] == "errand" and 0 <= truth["map_consistency"] < 0.9 and truth["finished"] == 1.0
     assert truth["pose_exact"] == 0.0  # keys go through walls
-    assert cells["generated"]["psnr_truth"] is None and cells["generated"]["pose_exact"] is None
+    own = cells["generated"]
+    assert own["psnr_truth"] is None and own["pose_exact"] is None
+    assert own["finished"] == 1.0 or own["psnr"] is None  # who does not come back has nothing to compare
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("r.png", "sheet.png", "film.mp4"))
 
 

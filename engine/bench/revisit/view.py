@@ -79,19 +79,27 @@ def draw(path: Path, cells: Sequence[dict[str, Any]]) -> None:
         some = [row for row in cells if (row["task"], row["history"]) == (task, history)]
         for name, ax in (("psnr", axes[i]), ("flip", axes[len(columns) + i])):
             for mode in dict.fromkeys(row["mode"] for row in some):
-                line = sorted((row["gap"], row[name], *row["intervals"][name]) for row in some if row["mode"] == mode)
+                line = sorted(
+                    (row["gap"], row[name], *row["intervals"][name])
+                    for row in some
+                    if row["mode"] == mode and np.isfinite(row[name])
+                )
+                if not line:  # nobody came back
+                    continue
                 gap, mean, low, high = zip(*line, strict=True)
                 ax.plot(gap, mean, "o-", color=COLORS.get(mode), label=mode)
                 ax.fill_between(gap, low, high, color=COLORS.get(mode), alpha=0.15, linewidth=0)
             if history == "truth":
                 best = sorted((row["gap"], row[f"{name}_codec"]) for row in some)
                 ax.plot(*zip(*best, strict=True), "--", color="tab:green", label="codec")
-            ax.set_xscale("log", base=2)
+            if ax.lines:
+                ax.set_xscale("log", base=2)
             gaps = sorted({row["gap"] for row in some})
             ax.set_xticks(gaps, [str(gap) for gap in gaps])
             ax.set(xlabel="gap, frames", ylabel={"psnr": "PSNR, dB", "flip": "FLIP"}[name])
         axes[i].set_title(f"{task}, {history} history", fontsize="medium")
-        axes[i].legend(fontsize="x-small")
+        if axes[i].lines:
+            axes[i].legend(fontsize="x-small")
     report.save_figure(path, made)
 
 

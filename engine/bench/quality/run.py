@@ -54,7 +54,7 @@ def check(options: QualityOptions) -> None:
     for name in ("drift_frames", "probe_frames", "tile_frames", "effect_states", "survey_worlds"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(options, name)}")
-    for name in ("episodes", "drift_worlds", "play_worlds", "survey_worlds"):
+    for name in ("episodes", "drift_worlds", "play_worlds", "survey_worlds", "effect_states"):
         if getattr(options, name) > len(SPLITS["test"]):
             raise UserError(
                 f"--{name.replace('_', '-')} must be at most {len(SPLITS['test'])}, the number of test maps,"

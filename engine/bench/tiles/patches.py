@@ -78,13 +78,13 @@ class Palette:
         return len(self._patches)
 
     def add(self, frame: np.ndarray) -> np.ndarray:
-        """Numbers (9, 9) of the tiles of a frame (H, W, 3), uint16; new ones are taken up."""
+        """Numbers (9, 9) of the tiles of a frame (H, W, 3), uint32; new ones are taken up."""
         return self.take(cut(frame))
 
     def take(self, tiles: np.ndarray) -> np.ndarray:
-        """Numbers (rows, columns) of tiles (rows, columns, h, w, 3), uint16; new ones are taken up."""
+        """Numbers (rows, columns) of tiles (rows, columns, h, w, 3), uint32; new ones are taken up."""
         tiles = np.ascontiguousarray(tiles)
-        numbers = np.empty(tiles.shape[:2], np.uint16)
+        numbers = np.empty(tiles.shape[:2], np.uint32)
         for place in np.ndindex(numbers.shape):
             tile = tiles[place]
             number = self._numbers.setdefault(tile.tobytes(), len(self._patches))

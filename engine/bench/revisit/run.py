@@ -97,6 +97,8 @@ class Worlds:
             return group
         world, _ = self.get(mode, 1)
         c = world.generator.config
+        if not c.window:  # it attends to no frames, and keeps none
+            return group
         # Keys, values, and at most as much again for the part of the keys that is rotated anew.
         frame = 3 * c.depth * c.tokens * c.dim * world.dtype.itemsize
         most = max(1, int(FULL_BYTES / (FULL_GROWTH * frame * length)))

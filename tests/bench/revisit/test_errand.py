@@ -20,6 +20,7 @@ from engine.bench.revisit.tasks import REAL
 from engine.bench.revisit.truth import Visits
 from engine.bench.tiles.atlas import overlap, tiles_of
 from engine.bench.tiles.reader import TileReader
+from engine.config import load_world
 from engine.errors import UserError
 from engine.measures import BEST_PSNR, mean_seen
 from engine.sources.crafter.source import BUTTONS, CrafterEnv
@@ -164,6 +165,12 @@ def test_the_bench_runs_errands_of_a_world_of_random_weights(
     assert own["psnr_truth"] is None and own["pose_exact"] is None
     assert own["finished"] == 1.0 or own["psnr"] is None  # who does not come back has nothing to compare
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("r.png", "sheet.png", "film.mp4"))
+
+
+def test_a_world_that_attends_to_no_frames_plays_all_walks_of_a_group_at_once(tmp_path: Path) -> None:
+    options = RevisitOptions(str(write_tiles(tmp_path)), threads=1)
+    worlds = revisit.Worlds(options, load_world(options.world))
+    assert worlds.batch("full", 16, 100_000) == worlds.batch("window", 16, 100_000) == 16
 
 
 def test_a_world_without_tiles_has_no_errands(tmp_path: Path) -> None:

@@ -19,9 +19,13 @@ Parts = Mapping[str, tuple[Any, Mapping[str, Tensor]]]
 
 
 class Exporter:
-    """Writes checkpoints of a world into the run's folder: the parts that a stage hands over, and the codec."""
+    """Writes checkpoints of a world into the run's folder: the parts that a stage hands over, and the codec.
 
-    def __init__(self, options: LatentOptions, config: WorldConfig, material: Material) -> None:
+    shift: of the noise levels that the weights are to be played at.
+    """
+
+    def __init__(self, options: LatentOptions, config: WorldConfig, material: Material, shift: float = 1.0) -> None:
+        self.shift = shift
         self.folder, self.passes, self.config, self.material = options.run, options.play_steps, config, material
 
     def write(self, parts: Parts, stages: Sequence[Mapping[str, Any]]) -> None:
@@ -36,7 +40,7 @@ class Exporter:
             **{name: asdict(shape) for name, (shape, _) in parts.items()},
             **{name: shape for name, (shape, _) in self.material.carried.items()},
             "steps": self.passes,
-            "timestep_shift": 1.0,
+            "timestep_shift": self.shift,
             "notes": {**notes, "stages": [*self._carried(stages), *stages]},
         }
         weights = {"codec": codec.state_dict(), **{name: own for name, (_, own) in parts.items()}}

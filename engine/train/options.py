@@ -221,7 +221,7 @@ class JointOptions(FoldedHistoryOptions, MemoryShapeOptions, TeacherForcingOptio
 class DistillOptions(FoldedHistoryOptions, MemoryShapeOptions, OldFramesOptions, LatentOptions):
     """Learn the picture of many passes in few (--play-steps), on its own rollouts."""
 
-    RANGES: ClassVar[Ranges] = {"teacher_steps": (1, MAX_PASSES)}
+    RANGES: ClassVar[Ranges] = {"teacher_steps": (1, MAX_PASSES), "timestep_shift": (1, 100)}
 
     lr: float = 1e-3
     """Peak learning rate."""
@@ -229,6 +229,8 @@ class DistillOptions(FoldedHistoryOptions, MemoryShapeOptions, OldFramesOptions,
     """Steps over which the learning rate rises to its peak."""
     teacher_steps: int = 16
     """Passes of the teacher, which is the generator as it was at the beginning; a multiple of --play-steps."""
+    timestep_shift: float = 1.0
+    """How far the noise levels of all passes are shifted towards noise, where it is decided what rarely happens."""
 
     def check(self) -> None:
         """Raise UserError where a number makes no sense."""

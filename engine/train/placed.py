@@ -35,11 +35,15 @@ class Drawn:
 class PlacedPlayer:
     """Draws frames of a generator without a window, in training.
 
-    generator: the network. dtype: of its passes. sampler, sights: of one split; frames begin where they say.
+    generator: the network. dtype: of its passes. sampler, sights: of one split; frames begin where they say. shift: of
+    the noise levels towards noise.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype, sampler: ClipSampler, sights: Sights) -> None:
+    def __init__(
+        self, generator: Generator, dtype: torch.dtype, sampler: ClipSampler, sights: Sights, shift: float = 1.0
+    ) -> None:
         self.generator, self.dtype, self.sampler, self.sights = generator, dtype, sampler, sights
+        self.shift = shift
 
     def starts(self, count: int, length: int, rng: np.random.Generator) -> Tensor:
         """Frames (count,) that `length` others of the same episode follow or, where there are none, that come near."""
@@ -107,7 +111,7 @@ class PlacedPlayer:
             states.append(x)
             return self.predict(cast, x, torch.full((len(x),), level, device=x.device), sights, action)
 
-        frame = sample(predict, noise, denoising_step_list(passes))
+        frame = sample(predict, noise, denoising_step_list(passes, self.shift))
         return [*states, frame]
 
     def predict(self, cast: dict[str, Tensor], x: Tensor, level: Tensor, sights: Tensor, action: Tensor) -> Tensor:

@@ -49,11 +49,12 @@ def roll_out(
     noise: Tensor,
     steps: int,
     extra: FoldedContext,
+    shift: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Play on from a clip's old and first `real` frames, as `World` does, in the weights' dtype.
 
-    noise (B, L, N, C). Returns the clip's L frames, and the path that led to each: (steps + 1, B, L, N, C), from
-    the noise to the frame.
+    noise (B, L, N, C). shift: of the noise levels towards noise. Returns the clip's L frames, and the path that led to
+    each: (steps + 1, B, L, N, C), from the noise to the frame.
     """
     c, b = generator.config, len(noise)
     device, dtype = noise.device, next(iter(weights.values())).dtype
@@ -95,7 +96,7 @@ def roll_out(
             states.append(x)
             return draw(x, level, at, keep=False)
 
-        frame = sample(predict, noise[:, i : i + 1], denoising_step_list(steps))
+        frame = sample(predict, noise[:, i : i + 1], denoising_step_list(steps, shift))
         draw(frame, 0.0, at, keep=True)
         frames.append(frame)
         paths.append(torch.stack([*states, frame]))
@@ -160,10 +161,13 @@ def play_on(
 
 
 class Player:
-    """Plays with a generator in the compute dtype; without gradients, its weights as they are at each call."""
+    """Plays with a generator in the compute dtype; without gradients, its weights as they are at each call.
 
-    def __init__(self, generator: Generator, dtype: torch.dtype) -> None:
-        self.generator, self.dtype = generator, dtype
+    shift: of the noise levels towards noise, see `engine.model.sampler.denoising_step_list`.
+    """
+
+    def __init__(self, generator: Generator, dtype: torch.dtype, shift: float = 1.0) -> None:
+        self.generator, self.dtype, self.shift = generator, dtype, shift
 
     def roll_out(
         self,
@@ -175,7 +179,7 @@ class Player:
         weights: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`roll_out` with the generator's weights, or others."""
-        return roll_out(self.generator, self._cast(weights), clip, real, noise, passes, extra)
+        return roll_out(self.generator, self._cast(weights), clip, real, noise, passes, extra, self.shift)
 
     def play_on(
         self, clip: Clip, passes: int, extra: FoldedContext, stretches: int, random: Randomness, last: bool = True
@@ -184,7 +188,7 @@ class Player:
         weights = self._cast(None)
 
         def draw(part: Clip, known: int, noise: Tensor) -> Tensor:
-            return roll_out(self.generator, weights, part, known, noise, passes, extra)[0]
+            return roll_out(self.generator, weights, part, known, noise, passes, extra, self.shift)[0]
 
         return play_on(draw, clip, self.generator.config, stretches, random, last)
 

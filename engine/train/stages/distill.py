@@ -57,8 +57,10 @@ class DistillStage:
         self.mean = RunningMean(self.trained, options.ema)
         self.optimizers = muon_and_adamw(self.trained, options.lr)
         self.predict = Prediction(self.model, device, dtype)
-        self.player, self.teacher_player = Player(self.model, dtype), Player(self.teacher, dtype)
-        self.exporter = Exporter(options, config, self.material)
+        self.player, self.teacher_player = (
+            Player(model, dtype, options.timestep_shift) for model in (self.model, self.teacher)
+        )
+        self.exporter = Exporter(options, config, self.material, options.timestep_shift)
         self.state: dict[str, Any] = {
             "settings": {
                 **self.material.settings(options),
@@ -67,6 +69,7 @@ class DistillStage:
                 **chosen(options, "blocks", "folded_share", "stretches"),
                 "trained_stretches": "all",  # once it was the last of a rollout
                 **chosen(options, "teacher_steps", "play_steps"),
+                **({} if options.timestep_shift == 1.0 else chosen(options, "timestep_shift")),  # runs begun without it
             },
             "frames": 0,
             "budget": self.memory.shape.budget,
@@ -89,7 +92,9 @@ class DistillStage:
         clip = replace(played.clip, latents=torch.cat((old, played.frames), 1))
         noise = random.normal(*played.frames.shape)
         frames, paths = self.teacher_player.roll_out(clip, known, noise, options.teacher_steps, extra)
-        levels = torch.tensor([*denoising_step_list(options.play_steps), 0.0], device=self.device)
+        levels = torch.tensor(
+            [*denoising_step_list(options.play_steps, options.timestep_shift), 0.0], device=self.device
+        )
         stops = paths[:: options.teacher_steps // options.play_steps, :, known:]  # the path at the student's levels
         which = random.integers(options.play_steps, *stops.shape[1:3])
         here, there = (pick(stops, which + i) for i in (0, 1))

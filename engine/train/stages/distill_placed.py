@@ -53,14 +53,15 @@ class DistillPlacedStage:
         self.optimizers = muon_and_adamw(self.trained, options.lr)
         sights = [self.material.sights[split] for split in ("train", "validation")]
         self.player, self.held_out = (
-            PlacedPlayer(self.model, dtype, *both) for both in zip(samplers, sights, strict=True)
+            PlacedPlayer(self.model, dtype, *both, options.timestep_shift)
+            for both in zip(samplers, sights, strict=True)
         )
         self.length = min(options.stretches * FRAMES_OF_A_STRETCH, self.player.longest, options.batch)
-        self.exporter = Exporter(options, config, self.material)
+        self.exporter = Exporter(options, config, self.material, options.timestep_shift)
         self.state: dict[str, Any] = {
             "settings": {
                 **self.material.settings(options),
-                **chosen(options, "stretches", "teacher_steps", "play_steps"),
+                **chosen(options, "stretches", "teacher_steps", "play_steps", "timestep_shift"),
             },
             "frames": 0,
             "before": trained_before(init),
@@ -79,7 +80,9 @@ class DistillPlacedStage:
         teacher = player.cast(dict(self.teacher.named_parameters()))
         path = torch.stack(player.path(teacher, noise, sights, action, options.teacher_steps))
         stops = path[:: options.teacher_steps // options.play_steps]  # the path at the student's levels
-        levels = torch.tensor([*denoising_step_list(options.play_steps), 0.0], device=self.device)
+        levels = torch.tensor(
+            [*denoising_step_list(options.play_steps, options.timestep_shift), 0.0], device=self.device
+        )
         which = random.integers(options.play_steps, len(noise))
         frames = torch.arange(len(noise), device=self.device)
         here, there = stops[which, frames], stops[which + 1, frames]

@@ -50,6 +50,8 @@ class ShipOptions:
     """Folder of a run, or of a checkpoint."""
     to: Path
     """Folder to write; what other checkpoint it holds is replaced."""
+    small: bool = False
+    """Keep the matrices of generator, motion and heads in 8 bits, too; measure what that costs."""
 
 
 @dataclass(frozen=True)

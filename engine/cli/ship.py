@@ -1,7 +1,7 @@
 """``python -m engine ship RUN --to DIR``: make a small checkpoint of a run, to be kept with the project.
 
 The generator and the codec stay in 16 bits. The memory model's matrices are kept in 8, with a scale for each row:
-that halves them, and what they fold is itself kept in 8 bits.
+that halves them, and what they fold is itself kept in 8 bits. With ``--small`` all matrices but the codec's are.
 """
 
 from engine import checkpoint
@@ -16,8 +16,8 @@ def run(options: ShipOptions) -> None:
     config, tensors = checkpoint.load(options.run)
     if not {"codec", "generator"} <= tensors.keys():
         raise UserError(f"{options.run} holds {', '.join(tensors)}; expected a checkpoint with codec and generator")
-    if "memory" in tensors:
-        tensors["memory"] = checkpoint.in_8_bits(tensors["memory"])
+    for name in tensors.keys() & ({"memory", "generator", "motion", "heads"} if options.small else {"memory"}):
+        tensors[name] = checkpoint.in_8_bits(tensors[name])
     for name in ("files", "format"):
         config.pop(name, None)
     checkpoint.save(options.to, config, tensors)

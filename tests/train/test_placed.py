@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from engine import checkpoint
+from engine.cli import ship
+from engine.cli.options import ShipOptions
 from engine.config import Geometry, load_world
 from engine.errors import UserError
 from engine.loading import open_world
@@ -157,3 +159,13 @@ def test_there_is_nothing_to_fold_without_a_window(runs: Runs, tmp_path: Path, n
     make: Any = {"memory": MemoryStage, "joint": JointStage}[name]
     with pytest.raises(UserError, match="remembers by places, and has no folds to train"):
         make(options, load_world(runs.world), torch.device("cpu"))
+
+
+def test_a_small_checkpoint_plays_with_nearly_the_same_weights(runs: Runs, tmp_path: Path) -> None:
+    ship.run(ShipOptions(runs.root / "heads", tmp_path / "whole"))
+    ship.run(ShipOptions(runs.root / "heads", tmp_path / "small", small=True))
+    sizes = [sum(p.stat().st_size for p in (tmp_path / name).glob("*.safetensors")) for name in ("small", "whole")]
+    assert sizes[0] < 0.8 * sizes[1]
+    worlds = [open_world(load_world(runs.world), checkpoint=tmp_path / name, threads=1) for name in ("small", "whole")]
+    for one, other in zip(*(world.generator.parameters() for world in worlds), strict=True):
+        assert (one - other).float().abs().max() <= 0.02 * other.float().abs().max() + 1e-6

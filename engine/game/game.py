@@ -139,6 +139,14 @@ class Game:
         if kept:
             self._remember(snapshot)
 
+    def live_again(self) -> np.ndarray:
+        """Begin anew where nobody plays: at the same start with the next seed, or the same keys led to the same end.
+
+        Returns the first frame, uint8 (H, W, 3).
+        """
+        self.seed += self.origin is None  # a recorded moment has a seed of its own
+        return self.restart()
+
     def go_on(self) -> None:
         """Play on after a life has ended. What is told of the same end in the frames to come is not heard."""
         self.over, self._goes_on = False, True

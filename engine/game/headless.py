@@ -54,7 +54,7 @@ def play(
     on_frame: Callable[[np.ndarray], None] | None = None,
     timings: Timings | None = None,
 ) -> Timings:
-    """Restart the game and draw one frame for each action (A,). Where a life ends, it begins anew from the same start.
+    """Restart the game and draw one frame for each action (A,). Where a life ends, it begins anew at the same start.
 
     `on_frame` gets the first frame and every one that is drawn, as uint8 (H, W, 3). `rate` is the largest
     number of frames a second, 0 for no limit. A key's way is measured from the moment its action is taken to
@@ -78,5 +78,5 @@ def play(
             on_frame(frame)
         if game.over:
             timings.interrupt()
-            game.restart()
+            game.live_again()
     return timings

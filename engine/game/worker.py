@@ -274,7 +274,7 @@ class Worker:
             self.finished = True
         elif self._limit is not None and game.over:
             self.timings.interrupt()
-            first = game.restart()
+            first = game.live_again()
             self._stats = game.stats()
             self._show(game, first)
         if self.finished or game.over:

@@ -223,6 +223,8 @@ def test_a_game_that_goes_on_from_the_end_of_a_life_begins_there() -> None:
     game = Game(world, STARTS, origin=origin)
     game.restart()
     assert game.over and game.ends == 0
+    game.live_again()
+    assert game.over and (game.index, game.seed) == (33, 0), "there is one life from a recorded moment"
     game.restart(other=True)
     assert not game.over
 
@@ -232,5 +234,5 @@ def test_headless_play_begins_anew_from_the_same_start_after_each_end() -> None:
     game = Game(world, STARTS, start="hall", seed=3)
     timings = play(game, pad_script(np.eye(4, dtype=np.uint8), 10), on_frame=frames.append)
     assert timings.summary()["frames"] == 10 and len(frames) == 11
-    assert game.ends == 2 and (game.start, game.seed, game.index) == ("hall", 3, 2)
+    assert game.ends == 2 and (game.start, game.seed, game.index) == ("hall", 5, 2), "each life has a seed of its own"
     assert world.calls == ["reset", *["render", "commit"] * 4] * 2 + ["reset", *["render", "commit"] * 2]

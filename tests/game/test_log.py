@@ -13,7 +13,7 @@ from engine.game.headless import play
 from engine.game.log import SessionLog
 from engine.game.resume import ends_at
 from engine.model.heads import Heads, HeadsConfig
-from engine.sessions.info import MAX_SWITCHES
+from engine.sessions.info import MAX_SWITCHES, SessionInfo
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Pictures, Replayer, verify
 from engine.world import World
@@ -223,7 +223,11 @@ def mortal(frames: int, share: float) -> World:
 
 def test_a_life_that_ends_and_begins_anew_is_a_session_each_and_drawn_again(tmp_path: Path) -> None:
     world = mortal(40, 0.1)
-    log = SessionLog(tmp_path / "walk", lambda game: info_for(game.world), video=False)  # type: ignore[arg-type]
+
+    def info(game: Game) -> SessionInfo:
+        return replace(info_for(world), seed=game.seed)
+
+    log = SessionLog(tmp_path / "walk", info, video=False)
     game = Game(world, {"cave": pictures(1, 1)[0, 0]}, seed=3, log=log)
     seen = list[np.ndarray]()
     play(game, actions(40)[:, 0], on_frame=seen.append)

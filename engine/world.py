@@ -281,6 +281,13 @@ class World:
         return frame
 
     @property
+    def ended(self) -> np.ndarray:
+        """Whether the episodes end with the frame that was committed last, bool (B,); without heads none does."""
+        if self.heads is None or self.termination is None:
+            return np.zeros(self.batch, bool)
+        return self.termination > self.heads.config.threshold
+
+    @property
     def posed(self) -> bool:
         """Whether the worlds know where the player is."""
         return self.history.posed

@@ -137,4 +137,4 @@ class SpeedOptions(BenchOptions):
     batches: str = "1,4,16"
     """Numbers of worlds at the same time."""
     memory: str = "window,full"
-    """Memory modes: window, full, and mag where the checkpoint has a memory model."""
+    """Memory modes: window, full, and mag where the checkpoint has a memory model or places."""

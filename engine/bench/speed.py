@@ -119,7 +119,8 @@ def cell(options: SpeedOptions, config: WorldConfig, batch: int, mode: str, leng
     frames = min(options.frames, CELL_FRAMES)
     pixels, whole = timed(world, frames, options.seed, CELL_SECONDS, label)
     stats = world.stats()
-    found = {name: stats[name] for name in ("memory_bytes", "cold_bytes", "tokens", "hot", "cold", "gone")}
+    names = ("memory_bytes", "cold_bytes", "tokens", "hot", "cold", "gone", "tiles", "places_bytes")
+    found = {name: stats[name] for name in names if name in stats}
     return named | statistics(pixels, whole, batch) | found
 
 
@@ -151,6 +152,7 @@ def run(options: SpeedOptions) -> None:
         "threads": torch.get_num_threads(),
         "warmup_s": warmups[0],
         "memory_bytes": world.stats()["memory_bytes"],
+        "places_bytes": world.stats().get("places_bytes", 0),
         "flops_per_frame": flops,
         "matmul_flop_per_s": matmul,
         "matmul_share": flops / median / matmul,
@@ -181,7 +183,7 @@ def tables(result: dict[str, Any]) -> str:
         ("frames/s", result["fps"]),
         ("worst step / median", result["hitch_ratio"]),
         (f"  each frame at its best of {result['repeats']} plays", result["hitch_ratio_own"]),
-        ("memory of the history, MB", result["memory_bytes"] / 1e6),
+        ("memory of the history, MB", (result["memory_bytes"] + result["places_bytes"]) / 1e6),
         ("GFLOP a frame", result["flops_per_frame"] / 1e9),
         ("share of the matrix-product rate", result["matmul_share"]),
         (f"  measured {result['matmul_flop_per_s'] / 1e9:.0f} GFLOP/s", None),
@@ -203,7 +205,8 @@ def tables(result: dict[str, Any]) -> str:
     rows, notes = [], []
     for entry in result["cells"]:
         named = (entry["memory"], entry["batch"], entry["history"])
-        rows.append((*named, *(entry.get(name) for name in names), entry.get("memory_bytes", np.nan) / 1e6))
+        held = entry.get("memory_bytes", np.nan) + entry.get("places_bytes", 0)
+        rows.append((*named, *(entry.get(name) for name in names), held / 1e6))
         if "note" in entry:
             notes.append("{}, batch {}, history {}: {}".format(*named, entry["note"]))
     parts = [report.table(("", *columns), play), report.table(("", "value"), shares), report.table(heads, rows)]

@@ -13,7 +13,7 @@ from engine.world import World
 
 
 def frame_flops(world: World) -> int:
-    """Floating-point operations of one frame of all worlds: matrix products of passes, commit and decoding.
+    """Floating-point operations of one frame of all worlds: matrix products of passes, commit, heads and decoding.
 
     The passes see the history as it is now. Two operations for each multiply-add; what is done to each number alone,
     such as a norm, is not counted.
@@ -21,7 +21,8 @@ def frame_flops(world: World) -> int:
     c, k = world.generator.config, world.codec.config
     d, n, seen = c.dim, c.tokens, world.history.tokens_in_view
     attention = 2 * n * (seen + n) * d
-    tokens = n * (2 * c.channels * d + c.depth * (4 + 2 * c.mlp) * d * d) + c.depth * attention
+    enter, leave = world.generator.enter.in_features, world.generator.leave.out_features
+    tokens = n * ((enter + leave) * d + c.depth * (4 + 2 * c.mlp) * d * d) + c.depth * attention
     waves = world.generator.level.enter.in_features
     conditioning = waves * d + d * d + c.actions * d + d * d + 6 * d * d + 2 * d * d
     patch = k.patch * k.patch * 3
@@ -29,13 +30,28 @@ def frame_flops(world: World) -> int:
     if world.codec.deblock is not None:
         pixels = k.height * k.width // 4
         decode += pixels * sum(m.weight.numel() for m in world.codec.deblock.modules() if isinstance(m, nn.Conv2d))
-    passes = world.steps + 1 + (world.mode == "mag")  # folding T frames every T frames is about one more
-    return 2 * world.batch * (passes * (tokens + conditioning) + decode)
+    folds = world.mode == "mag" and world.memory_model is not None  # T frames every T frames: about one pass more
+    passes = world.steps + _commits(world) + folds
+    aside = _products(world.motion, "token", n) + _products(world.heads, "enter", n)
+    return 2 * world.batch * (passes * (tokens + conditioning) + decode + aside)
+
+
+def _commits(world: World) -> bool:
+    """Whether a commit is a pass: for the keys and values of a window, or for heads."""
+    return world.generator.config.window > 0 or world.heads is not None
+
+
+def _products(network: nn.Module | None, of_tokens: str, tokens: int) -> int:
+    """Multiply-adds of a network's linear layers for one frame; one of them is applied to each token."""
+    if network is None:
+        return 0
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    return sum(layer.weight.numel() * (tokens if name == of_tokens else 1) for name, layer in layers)
 
 
 def history_bytes(world: World) -> int:
-    """Bytes that a frame of one world takes in what attention reads."""
-    return world.history.bytes_of_a_frame
+    """Bytes that a frame of one world adds to what attention may read; 0 where it reads no history."""
+    return world.history.bytes_of_a_frame if world.generator.config.window else 0
 
 
 def cold_bytes(world: World) -> float:
@@ -48,10 +64,15 @@ def cold_bytes(world: World) -> float:
 
 
 def frame_bytes(world: World) -> int:
-    """Bytes that one frame must read: weights and the history in view in every pass, commit included."""
+    """Bytes that one frame must read: weights and the history in view in every pass, that of commit included.
+
+    What is in view are keys and values, and where there are places a sight of each token.
+    """
+    c = world.generator.config
     weights = sum(p.numel() * p.element_size() for p in world.generator.parameters())
-    history = world.history.tokens_in_view / world.generator.config.tokens * history_bytes(world) * world.batch
-    return round((world.steps + 1) * (weights + history))
+    history = world.history.tokens_in_view / c.tokens * history_bytes(world)
+    sights = 4 * c.tokens * (c.channels + 2) if c.sights else 0  # float32
+    return round((world.steps + _commits(world)) * (weights + world.batch * (history + sights)))
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:

@@ -40,7 +40,8 @@ class LociEnv(gym.Env[np.ndarray, Any]):
     Args:
         world: name of a world, path of its TOML file, or the world itself.
         checkpoint: folder of weights; the world's own by default.
-        memory: ``window``, ``full``, ``mag``, or ``auto``: mag where the checkpoint has a memory model.
+        memory: ``window``, ``full``, ``mag``, or ``auto``: mag where the checkpoint has a memory model or
+            remembers places, else window.
         memory_budget: tokens of folded history that a frame sees in mode mag.
         recall: which folds those are: ``relevance``, ``recent`` or ``random``.
         steps: passes a frame.

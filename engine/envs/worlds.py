@@ -147,8 +147,8 @@ class Worlds:
         self.age += 1
         truncated = self.age >= self.horizon
         world, rewards, terminated = self.world, np.zeros(self.batch), np.zeros(self.batch, bool)
-        if world.heads is not None and world.reward is not None and world.termination is not None:
-            rewards, terminated = world.reward.astype(np.float64), world.termination > world.heads.config.threshold
+        if world.reward is not None:
+            rewards, terminated = world.reward.astype(np.float64), world.ended
         if world.events is not None:
             happened = world.events > HAPPENED
             rewards = rewards + (happened & ~self.achieved).any(1)

@@ -125,7 +125,11 @@ class Commands:
         self.window.show_keys(0.0 if self.window.shows_keys else math.inf)
 
     def toggle_pause(self) -> None:
-        self.window.worker.pause(not self.window.worker.paused)
+        worker = self.window.worker
+        if worker.over:
+            worker.go_on()
+        else:
+            worker.pause(not worker.paused)
 
     def single_step(self) -> None:
         self.window.worker.step()

@@ -26,8 +26,9 @@ class Playable(Protocol):
     seed, start, actions, modes and steps give the same frames. All calls come from one thread at a time. A call out of
     order is the caller's mistake, and may raise anything.
 
-    A world may have the attribute ``latents``, float32 (1, N, C) of the frame that was rendered last, or None; and
-    ``exclusive``, whether of several buttons that are held only the last one counts.
+    A world may have the attributes ``latents``, float32 (1, N, C) of the frame that was rendered last, or None;
+    ``exclusive``, whether of several buttons that are held only the last one counts; and ``ended``, bool (1,): whether
+    the player's life ended with the frame that was committed last. Who calls begins anew then, or goes on all the same.
     """
 
     @property

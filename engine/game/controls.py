@@ -103,6 +103,11 @@ class Controls:
             self._held.clear()
             self._taps.clear()
 
+    def forget_taps(self) -> None:
+        """No frame will have the presses that wait for one: the game stood still. Keys that are down stay down."""
+        with self._lock:
+            self._taps.clear()
+
     def held(self) -> tuple[str, ...]:
         """The keys that are down now, sorted; for display."""
         with self._lock:

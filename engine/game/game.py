@@ -33,20 +33,28 @@ class _Moment:
     seed: int
     origin: Origin | None
     mark: Any  # where the log was then
+    over: bool
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A moment of a recorded session that a game goes on from; parent: what a branch's ``session.json`` says of it."""
+    """A moment of a recorded session that a game goes on from.
+
+    parent: what a branch's ``session.json`` says of it. over: whether the player's life ended with its frame.
+    """
 
     parent: Any
     snapshot: Any
     frame: np.ndarray
     index: int
+    over: bool = False
 
 
 class Game:
     """One world, played by one thread at a time.
+
+    Where the world tells that the player's life has ended, `over` turns true. What would be drawn from there is like
+    nothing that the model was trained on, so whoever plays begins anew (`restart`), goes back, or says `go_on`.
 
     Args:
         world: the world, of one (B = 1).
@@ -77,6 +85,11 @@ class Game:
         self.log, self.origin = log, origin
         self.action = np.zeros(len(world.buttons), np.uint8)
         """What counted of the buttons for the frame that was drawn last, uint8 (A,)."""
+        self.over = False
+        """Whether the player's life ended with the frame that is shown, and nobody said that play goes on."""
+        self.ends = 0
+        """How often a life ended so far."""
+        self._goes_on = False  # until the world no longer says that it is over
         self._saved: _Moment | None = None
         self._past: deque[_Moment] = deque()
 
@@ -97,6 +110,7 @@ class Game:
         else:
             self.world.restore(self.origin.snapshot)
             self.frame, self.index = self.origin.frame, self.origin.index
+        self.over, self._goes_on = self.origin is not None and self.origin.over, False
         self._past.clear()
         self.meter.forget()
         if self.log is not None:
@@ -114,8 +128,9 @@ class Game:
         return self.frame
 
     def commit(self) -> None:
-        """Write the frame that was drawn into the world's memory."""
+        """Write the frame that was drawn into the world's memory, and see whether the player's life ended with it."""
         self.world.commit()
+        self._look_for_an_end()
         self.meter.see(self.world.stats().get("pose"), self.frame, self.index)
         kept, logged = self.index % REWIND_STRIDE == 0 and self._slots() > 0, self.log and self.log.wants_state()
         snapshot = self.world.snapshot() if kept or logged else None
@@ -123,6 +138,25 @@ class Game:
             self.log.drawn(self, self.action, snapshot if logged else None)
         if kept:
             self._remember(snapshot)
+
+    def live_again(self) -> np.ndarray:
+        """Begin anew where nobody plays: at the same start with the next seed, or the same keys led to the same end.
+
+        Returns the first frame, uint8 (H, W, 3).
+        """
+        self.seed += self.origin is None  # a recorded moment has a seed of its own
+        return self.restart()
+
+    def go_on(self) -> None:
+        """Play on after a life has ended. What is told of the same end in the frames to come is not heard."""
+        self.over, self._goes_on = False, True
+
+    def _look_for_an_end(self) -> None:
+        told = getattr(self.world, "ended", None)
+        ended = told is not None and bool(told[0])
+        self._goes_on &= ended
+        self.over = ended and not self._goes_on
+        self.ends += self.over
 
     @property
     def can_load(self) -> bool:
@@ -164,7 +198,7 @@ class Game:
     def _now(self, snapshot: Any = None) -> _Moment:
         mark = self.log.mark() if self.log is not None else None
         snapshot = self.world.snapshot() if snapshot is None else snapshot
-        return _Moment(snapshot, self.frame, self.index, self.start, self.seed, self.origin, mark)
+        return _Moment(snapshot, self.frame, self.index, self.start, self.seed, self.origin, mark, self.over)
 
     def _slots(self) -> int:
         """How many moments may be kept; none where copying a large memory so often would make the game stutter."""
@@ -189,6 +223,7 @@ class Game:
             self.set_mode(mode)
         self.frame, self.index = moment.frame, moment.index
         self.start, self.seed, self.origin = moment.start, moment.seed, moment.origin
+        self.over, self._goes_on = moment.over, False
         self.meter.forget(after=moment.index)
         return self.frame
 

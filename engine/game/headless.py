@@ -54,11 +54,11 @@ def play(
     on_frame: Callable[[np.ndarray], None] | None = None,
     timings: Timings | None = None,
 ) -> Timings:
-    """Restart the game and draw one frame for each action (A,).
+    """Restart the game and draw one frame for each action (A,). Where a life ends, it begins anew at the same start.
 
-    `on_frame` gets every frame, the start's included, as uint8 (H, W, 3). `rate` is the largest number of
-    frames a second, 0 for no limit. A key's way is measured from the moment its action is taken to the
-    pixels.
+    `on_frame` gets the first frame and every one that is drawn, as uint8 (H, W, 3). `rate` is the largest
+    number of frames a second, 0 for no limit. A key's way is measured from the moment its action is taken to
+    the pixels.
     """
     timings = timings or Timings()
     frame = game.restart()
@@ -76,4 +76,7 @@ def play(
         timings.frame(began, time.perf_counter())
         if on_frame is not None:
             on_frame(frame)
+        if game.over:
+            timings.interrupt()
+            game.live_again()
     return timings

@@ -33,19 +33,27 @@ def lines(shown: Shown, *, rate: float, latency_ms: float | None, held: Sequence
     """The panel's rows: what, how much, and the colour of that. `held` are the keys that are down now."""
     stats: dict[str, Any] = shown.stats
     revisit = stats.get("revisit")
-    kept = [f"{stats[name]} {name}" for name in ("hot", "cold", "gone") if stats.get(name)]
+    held_bytes = stats.get("memory_bytes", 0) + stats.get("places_bytes", 0)
     used = " + ".join(button.replace("_", " ") for button in shown.taken.buttons)
     return [
         ("speed", f"{rate:.1f} frames/s", TEXT),
         ("key to pixels", "-" if latency_ms is None else f"{latency_ms:.0f} ms", TEXT),
-        ("memory", f"{stats.get('mode', '?')}, {size_text(stats.get('memory_bytes', 0))}", TEXT),
-        ("frames", ", ".join(kept) or "0 hot", TEXT),
+        ("memory", f"{stats.get('mode', '?')}, {size_text(held_bytes)}", TEXT),
+        (*_remembered(stats), TEXT),
         ("revisit", "-" if revisit is None else f"{revisit.psnr:.1f} dB, as {revisit.age} frames ago", TEXT),
         ("steps", str(stats.get("steps", "?")), TEXT),
         ("start", f"{shown.start}, seed {shown.seed}, frame {shown.index}", TEXT),
         ("keys", " ".join(map(key_label, held)) or "-", ACCENT if held else FAINT),
         ("drawn with", used or "-", ACCENT if used else FAINT),
     ]
+
+
+def _remembered(stats: dict[str, Any]) -> tuple[str, str]:
+    """What is remembered, and how much of it: tiles in a world with places, else frames."""
+    if "tiles" in stats:
+        return "tiles", f"{stats['tiles']:,}"
+    kept = [f"{stats[name]} {name}" for name in ("hot", "cold", "gone") if stats.get(name)]
+    return "frames", ", ".join(kept) or "0 hot"
 
 
 class Hud:
@@ -110,6 +118,21 @@ class Hud:
         self._box(screen, rect)
         for i, row in enumerate(rows):
             screen.blit(row, row.get_rect(midtop=(width // 2, rect.top + round(0.75 * pad) + i * line)))
+
+    def notice(self, screen: pygame.Surface, title: str, text: str) -> pygame.Rect:
+        """A title and a line under it, in the middle. Returns the place taken."""
+        font, big = self._font(screen), self._font(screen, 1.8)
+        pad, room = font.get_linesize(), screen.get_width() - 4 * font.get_linesize()
+        rows = [big.render(title, True, ACCENT), *(font.render(row, True, TEXT) for row in _wrap(font, text, room))]
+        box = pygame.Rect(0, 0, max(row.get_width() for row in rows), sum(row.get_height() for row in rows))
+        box = box.inflate(2 * pad, pad)
+        box.center = (screen.get_width() // 2, screen.get_height() // 2)
+        self._box(screen, box)
+        top = box.top + pad // 2
+        for row in rows:
+            screen.blit(row, row.get_rect(midtop=(box.centerx, top)))
+            top += row.get_height()
+        return box
 
     def keys(self, screen: pygame.Surface, entries: Sequence[tuple[str, str]], last: str) -> pygame.Rect:
         """Keys and what they do at the bottom, in as many columns as fit, over a last line. Returns the place taken."""

@@ -34,6 +34,15 @@ def check_folder(folder: Path, session: Session) -> None:
         raise UserError(f"--record {folder}: a branch lies beside its parent, in {session.folder.absolute().parent}")
 
 
+def ends_at(session: Session, world: Any, frame: int) -> bool:
+    """Whether a life ends with a frame of the session that the world was brought to; it may then be elsewhere."""
+    if world.heads is not None and world.termination is None and frame > 0:  # a stored state does not tell
+        replayer = Replayer(session, world)
+        replayer.go_to(frame - 1)
+        replayer.step(session.stored(frame))
+    return bool(world.ended[0])
+
+
 class Resumer:
     """Opens the game that goes on from `frame` of a session, in the world that it was recorded in.
 
@@ -48,7 +57,10 @@ class Resumer:
         session = open_session(self.session.folder)  # anew: it may be growing
         world, config, weights = open_world_of(session.info, **self.options)
         picture = Replayer(session, world).go_to(self.frame)
-        origin = Origin(parent_of(session, self.frame), world.snapshot(), picture, self.frame)
+        moment, steps = world.snapshot(), world.steps
+        over = ends_at(session, world, self.frame)
+        world.set_steps(steps)
+        origin = Origin(parent_of(session, self.frame), moment, picture, self.frame, over)
         starts = {session.root.info.start or "start": session.start()[0][-1], **self._other_starts(config)}
         if self.record is not None:
             self.log = SessionLog(

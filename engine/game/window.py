@@ -25,6 +25,7 @@ POLL_MS = 12  # the longest sleep of the loop; an event or a new frame wakes it
 REDRAW_SECONDS = 0.25  # figures are renewed this often when nothing else changes
 TOAST_SECONDS = 3.0
 HELP_SECONDS = 8.0
+OVER = ("You died", "R begins anew · Backspace goes back · . goes on")
 HELP_LAST = "F1 these keys · Tab figures · Esc menu"
 START_SIZE = (960, 720)  # the window opens at the largest whole multiple of the frame within this
 SMALLEST = (320, 240)
@@ -38,7 +39,7 @@ class Settings:
 
     `preview`, uint8 (H, W, 3), is shown while the model loads. `rate` is the largest number of frames a
     second, 0 for no limit; `video_rate` is that of recordings. `script` and `limit` are those of `Worker`;
-    `record` is a file that recording starts with.
+    `record` is a file that recording starts with. `figures`: whether they are shown from the beginning.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Settings:
     script: np.ndarray | None = None
     limit: int | None = None
     record: Path | None = None
+    figures: bool = True
     pictures: Path = Path("screenshots")
     recordings: Path = Path("recordings")
 
@@ -70,7 +72,7 @@ class Window:
         self.menu = Menu()
         self.commands = Commands(self)
         self.shown = Shown(settings.preview, 0, None, NOTHING, "", 0)
-        self.hud_on = True
+        self.hud_on = settings.figures
         self.full_screen = False
         self.running = True
         self._hud = Hud()
@@ -238,6 +240,8 @@ class Window:
         ):
             if on:
                 top = self._hud.badge(screen, text, colour, width - margin, top)
+        if worker.over and not self.menu.is_open:
+            self._hud.notice(screen, *OVER)
         if now < self._toast_until and not self.menu.is_open:
             self._hud.toast(screen, self.toast)
         elif self.shows_keys and not self.menu.is_open:

@@ -43,15 +43,17 @@ Command = Callable[[Game], "np.ndarray | None"]
 class Worker:
     """Opens a game and plays it on a thread of its own, with the keys that are down when a frame begins.
 
-    Each frame is rendered, handed over, and then committed. All methods may be called from any thread and
-    return at once, except :meth:`stop`.
+    Each frame is rendered, handed over, and then committed. Where a life ends, no frame is drawn until the player
+    begins anew, goes back or says `go_on`. All methods may be called from any thread and return at once, except
+    :meth:`stop`.
 
     Args:
         open_game: makes the game; runs on the thread, because it may take long.
         controls: the keys.
         rate: the largest number of frames a second, 0 for no limit.
         script: actions uint8 (n, A) that are held for the first frames as if by keys.
-        limit: frames after which the game ends; None plays on.
+        limit: frames after which the game ends, in which nobody is waited for: after the end of a life it begins anew
+            by itself. None plays on.
         notify: called after each change that the window should show.
     """
 
@@ -80,6 +82,7 @@ class Worker:
         self._stop = self._paused = self._rewinding = False
         self._steps = 0
         self._stats: dict[str, Any] = {}
+        self._game: Game | None = None
         self._thread = threading.Thread(target=self._run, name="world", daemon=True)
         self.timings = Timings()
         self.ready = False  # the game is open
@@ -116,11 +119,22 @@ class Worker:
         self._set(_paused=paused, _steps=0)
 
     def step(self) -> None:
-        """Draw one frame while paused."""
+        """Draw one frame while paused; nothing where a life has ended."""
+        if self.over:
+            return
         with self._change:
             self._paused = True
             self._steps += 1
             self._change.notify_all()
+
+    def go_on(self) -> None:
+        """Draw frames again, though the life has ended."""
+
+        def go_on(game: Game) -> None:
+            game.go_on()
+
+        self.do(go_on)
+        self.pause(False)
 
     def rewind(self, on: bool) -> None:
         """While on, frames come from the past instead of the model."""
@@ -143,6 +157,11 @@ class Worker:
     def paused(self) -> bool:
         """Whether `pause` or `step` holds the game."""
         return self._paused
+
+    @property
+    def over(self) -> bool:
+        """Whether a life has ended, and nobody has said how to go on."""
+        return self._game is not None and self._game.over
 
     @property
     def rewinding(self) -> bool:
@@ -183,7 +202,7 @@ class Worker:
     def _run(self) -> None:
         try:
             try:
-                game = self._open_game()
+                game = self._game = self._open_game()
                 self.log = game.log
                 if game.log is not None:
                     game.log.say = self._say
@@ -225,8 +244,9 @@ class Worker:
             due = max(due + self._period, time.perf_counter())
             if rewinding:
                 self.timings.interrupt()
-                past = game.rewind()
+                was_over, past = game.over, game.rewind()
                 if past is not None:
+                    self._forget_taps(game, was_over)
                     self._stats = game.stats()
                     self._show(game, past)
                 elif not self._period:
@@ -235,7 +255,7 @@ class Worker:
                 self._draw(game)
 
     def _idle(self) -> bool:
-        return self.finished or (self._paused and not self._steps and not self._rewinding)
+        return self.finished or (not self._rewinding and (self.over or (self._paused and not self._steps)))
 
     def _draw(self, game: Game) -> None:
         taken = self._controls.take()
@@ -252,15 +272,23 @@ class Worker:
         self.timings.frame(began, time.perf_counter())
         if self._limit is not None and self.timings.frames >= self._limit:
             self.finished = True
+        elif self._limit is not None and game.over:
+            self.timings.interrupt()
+            first = game.live_again()
+            self._stats = game.stats()
+            self._show(game, first)
+        if self.finished or game.over:
             self._notify()
 
     def _command(self, game: Game, command: Command) -> None:
         self.timings.interrupt()
+        was_over = game.over
         try:
             frame = command(game)
         except UserError as error:
             self._say(str(error))
             return
+        self._forget_taps(game, was_over)
         self._stats = game.stats()
         if frame is not None:
             self._show(game, frame)
@@ -269,6 +297,11 @@ class Worker:
             if self._shown is not None:
                 self._shown, self._unseen = replace(self._shown, began=None, stats=self._stats), True
         self._notify()
+
+    def _forget_taps(self, game: Game, was_over: bool) -> None:
+        """Where a game goes on after the end of a life, what was pressed meanwhile is not meant for it."""
+        if was_over and not game.over:
+            self._controls.forget_taps()
 
     def _show(self, game: Game, frame: np.ndarray, began: float | None = None, taken: Taken = NOTHING) -> None:
         shown = Shown(frame, game.index, began, taken, game.start, game.seed, self._stats)

@@ -17,7 +17,7 @@ class PlayOptions:
     """Walk through a world that a model draws, frame by frame, from your keys."""
 
     world: tyro.conf.Positional[str] = ""
-    """a name in worlds/ or a .toml file; "doom-plain" by default"""
+    """a name in worlds/ or a .toml file; "isle" by default"""
     checkpoint: str | None = None
     """folder of the weights, instead of the world's own"""
     seed: int = 0

@@ -2,7 +2,8 @@
 
 Keys: those of the world (for Doom WASD and the arrows), F1 names them, Esc menu, Tab figures, ``.`` pause, ``,`` single
 step, R next start (Shift+R the same again), M memory mode, F5 save, F8 load, Backspace held rewinds, F9
-record, F11 full screen, F12 screenshot; Shift+Backspace goes ten seconds back at once.
+record, F11 full screen, F12 screenshot; Shift+Backspace goes ten seconds back at once. Where a life ends, the game
+waits for R, Backspace or ``.``; headless, and with --frames, it begins anew by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from engine.video import VideoWriter
 HEADLESS_FRAMES = 240
 SHEET_FRAMES = 24
 SHEET_COLUMNS = 6
-DEFAULT_WORLD = "doom-plain"  # of the shipped worlds, the one that obeys best (LOG.md)
+DEFAULT_WORLD = "isle"  # of the shipped worlds, the one that obeys and remembers best
 
 
 def play(options: PlayOptions) -> None:
@@ -136,6 +137,7 @@ def play_in_window(options: PlayOptions, opener: Opener, script: np.ndarray | No
         script=script,
         limit=options.frames,
         record=options.recorded_video,
+        figures=config.geometry is None or config.geometry.view != "top",  # they would cover tiles; Tab shows them
     )
     window = Window(settings, Controls(keys, config.buttons, config.exclusive), opener)
     try:
@@ -178,30 +180,37 @@ def figures_of(options: PlayOptions, opener: Opener, timings: Timings) -> dict[s
         "steps": options.steps,
         "seed": options.seed,
         "start": opener.start,
+        "ends": 0,
     }
     game = opener.game
     if game is None:
         return figures
     stats, device = game.world.stats(), game.world.device
     dtype = getattr(game.world, "dtype", None) or runtime.pick_dtype(device)
-    return figures | {
-        "memory_bytes": stats.get("memory_bytes"),
-        "device": str(device),
-        "dtype": str(dtype).removeprefix("torch."),
-        "mode": stats.get("mode", options.memory),
-        "steps": stats.get("steps", options.steps),
-        "seed": game.seed,
-        "start": game.start,
-    }
+    return (
+        figures
+        | {
+            "memory_bytes": stats.get("memory_bytes"),
+            "device": str(device),
+            "dtype": str(dtype).removeprefix("torch."),
+            "mode": stats.get("mode", options.memory),
+            "steps": stats.get("steps", options.steps),
+            "seed": game.seed,
+            "start": game.start,
+            "ends": game.ends,
+        }
+        | {name: stats[name] for name in ("tiles", "places_bytes") if name in stats}
+    )
 
 
 def in_words(figures: dict[str, Any]) -> str:
     """The figures of a game for people, in one line."""
+    memory = figures["memory_bytes"] + figures.get("places_bytes", 0)
     return (
         f"{figures['frames']} frames, {figures['fps']:.1f} a second; "
         f"key to pixels {milliseconds(figures['key_to_frame_ms_p50'])} "
         f"(p95 {milliseconds(figures['key_to_frame_ms_p95'])}); "
-        f"memory {figures['mode']}, {figures['memory_bytes'] / 2**20:.1f} MiB; "
+        f"memory {figures['mode']}, {memory / 2**20:.1f} MiB; "
         f"warm-up {figures['warmup_s']:.1f} s; {figures['device']} {figures['dtype']}"
     )
 

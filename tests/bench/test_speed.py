@@ -15,8 +15,11 @@ from engine.config import load_world
 from engine.errors import UserError
 from engine.history.filling import fill
 from engine.loading import open_world
+from engine.model.heads import Heads, HeadsConfig
 from engine.world import World
+from tests.support import tiles
 from tests.support.fake_scroll import write_world
+from tests.support.tile_world import write_tiles
 
 NEEDED = (
     "frames fps key_to_frame_ms_p50 key_to_frame_ms_p95 frame_ms_p50 frame_ms_p95 frame_ms_p99 frame_ms_max "
@@ -93,6 +96,49 @@ def test_a_cell_ends_when_its_time_is_up_but_not_before_five_frames(tmp_path: Pa
     world = opened(tmp_path)
     speed.begin(world, 0)
     assert len(speed.timed(world, 50, 0, 0.0, "")[0]) == 5
+
+
+def tiles_world(heads: bool, memory: str, window: int = 0) -> World:
+    """A world of tiles with places and motion."""
+    shape = replace(tiles.SHAPE, window=window, sink=min(window, 1), clip=window + 1)
+    found = Heads(HeadsConfig((0, 1), hidden=16), shape.dim) if heads else None
+    return tiles.begun(memory=memory, shape=shape, heads=found)
+
+
+@pytest.mark.parametrize("memory", ["window", "full", "mag"])
+@pytest.mark.parametrize(("heads", "window"), [(False, 0), (True, 0), (False, 3), (True, 3)])
+def test_the_operations_of_a_frame_of_tiles_are_those_that_torch_counts(heads: bool, window: int, memory: str) -> None:
+    world = tiles_world(heads, memory, window)
+    world.step(np.zeros(4, np.uint8))
+    expected = work.frame_flops(world)
+    with FlopCounterMode(display=False) as counter:
+        world.step(np.zeros(4, np.uint8))
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_frame_that_attends_to_no_history_reads_weights_and_sights_alone(heads: bool) -> None:
+    world = tiles_world(heads, "mag")
+    c = world.generator.config
+    weights = sum(p.numel() * 4 for p in world.generator.parameters())
+    sights = c.tokens * (c.channels + 2) * 4
+    assert work.history_bytes(world) == 0
+    assert work.frame_bytes(world) == (world.steps + heads) * (weights + sights)
+    tiles.play(world, tiles.random_actions(30))
+    assert work.frame_bytes(world) == (world.steps + heads) * (weights + sights)
+
+
+def test_a_world_of_tiles_is_timed_in_all_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "copy_rate", lambda device: 1e10)
+    monkeypatch.setattr(speed, "MAX_BYTES", 1)  # nothing that is attended to grows here, so nothing is left out
+    options = {"memory": "window,full,mag", "history": "20", "frames": 6, "repeats": 1}
+    (tmp_path / "tiles").mkdir()
+    speed.run(arguments(tmp_path, world=str(write_tiles(tmp_path / "tiles")), **options))
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["preset"] == "tile" and 0 < found["matmul_share"] < 1 and found["bandwidth_share"] > 0
+    cells = {(e["memory"], e["batch"]): e for e in found["cells"]}
+    assert cells.keys() == {(m, b) for m in ("window", "full", "mag") for b in (1, 3)}
+    assert all("note" not in e and e["tiles"] > 60 and e["places_bytes"] > 0 for e in cells.values())
 
 
 @pytest.mark.parametrize("history", [4, 30])

@@ -166,6 +166,15 @@ def test_a_moment_can_be_come_back_to_as_often_as_wanted_or_there_are_none(opene
         assert np.array_equal(walk(world, 9, seed=1), expected)
 
 
+def test_whether_a_life_has_ended_is_one_truth_value(opened: Opened) -> None:
+    world, _ = opened
+    begin(opened)
+    for _ in range(2):
+        ended = getattr(world, "ended", None)
+        assert ended is None or (ended.dtype == bool and ended.shape == (1,) and not ended[0])
+        walk(world, 2)
+
+
 def test_a_game_plays_it(opened: Opened) -> None:
     world, start = opened
     game = Game(world, {"start": start})

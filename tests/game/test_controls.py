@@ -143,6 +143,17 @@ def test_the_left_stick_walks_and_the_right_one_turns(controls: Controls) -> Non
     assert controls.take().buttons == ("back",)
 
 
+def test_forgotten_taps_reach_no_frame_and_held_keys_stay() -> None:
+    for exclusive in (False, True):
+        controls = Controls({"w": "forward", "s": "back"}, BUTTONS, exclusive)
+        controls.press("w")
+        controls.press("s")
+        controls.release("s")
+        controls.forget_taps()
+        taken = controls.take()
+        assert taken.buttons == ("forward",) and taken.pressed_at is None
+
+
 def test_the_directional_pad_falls_back_to_the_keys_that_a_world_has() -> None:
     controls = Controls({"left": "turn_left", "w": "forward"}, BUTTONS)
     pad = Pad(controls)

@@ -172,3 +172,67 @@ def test_loading_after_a_restart_brings_back_the_moment_that_the_game_went_on_fr
     assert game.origin is None and game.index == 0
     game.load()
     assert np.array_equal(game.restart(), origin.frame) and game.index == 33
+
+
+def test_a_life_ends_where_the_world_says_so_and_restarting_begins_another() -> None:
+    game = Game(FakeWorld(ends_at=(5, 7)), STARTS)
+    game.restart()
+    advance(game, 4)
+    assert not game.over
+    advance(game, 1)
+    assert game.over and game.ends == 1
+    assert np.array_equal(game.restart(), STARTS["cave"]) and not game.over
+    advance(game, 5)
+    assert game.over and game.ends == 2
+
+
+def test_who_goes_on_after_an_end_is_told_of_the_next_one_but_not_of_the_same_again() -> None:
+    game = Game(FakeWorld(ends_at=(3, 4, 5, 9)), STARTS)
+    game.restart()
+    advance(game, 3)
+    game.go_on()
+    over = [game.over]
+    for _ in range(6):
+        advance(game, 1)
+        over.append(game.over)
+    assert over == [False] * 6 + [True] and game.ends == 2
+    game.restart()
+    advance(game, 3)
+    assert game.over, "a new life knows nothing of how the old one went on"
+
+
+def test_rewinding_leads_back_into_the_life_and_a_saved_end_stays_one() -> None:
+    game = Game(FakeWorld(ends_at=(8,)), STARTS)
+    game.restart()
+    advance(game, 8)
+    game.save()
+    assert game.over and game.rewind() is not None
+    assert (game.index, game.over) == (4, False)
+    advance(game, 1)
+    game.load()
+    assert (game.index, game.over) == (8, True)
+    game.go_on()
+    advance(game, 4)
+    assert not game.over
+
+
+def test_a_game_that_goes_on_from_the_end_of_a_life_begins_there() -> None:
+    world = FakeWorld()
+    world.reset(0, STARTS["hall"][None, None])
+    origin = Origin(None, world.snapshot(), STARTS["hall"], 33, over=True)
+    game = Game(world, STARTS, origin=origin)
+    game.restart()
+    assert game.over and game.ends == 0
+    game.live_again()
+    assert game.over and (game.index, game.seed) == (33, 0), "there is one life from a recorded moment"
+    game.restart(other=True)
+    assert not game.over
+
+
+def test_headless_play_begins_anew_from_the_same_start_after_each_end() -> None:
+    world, frames = FakeWorld(ends_at=(4,)), list[np.ndarray]()
+    game = Game(world, STARTS, start="hall", seed=3)
+    timings = play(game, pad_script(np.eye(4, dtype=np.uint8), 10), on_frame=frames.append)
+    assert timings.summary()["frames"] == 10 and len(frames) == 11
+    assert game.ends == 2 and (game.start, game.seed, game.index) == ("hall", 5, 2), "each life has a seed of its own"
+    assert world.calls == ["reset", *["render", "commit"] * 4] * 2 + ["reset", *["render", "commit"] * 2]

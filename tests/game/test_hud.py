@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pygame
 import pytest
@@ -23,6 +25,12 @@ def test_the_panel_says_speed_latency_memory_and_what_the_frame_was_drawn_with()
     assert values["start"][0] == "hall, seed 3, frame 7" and values["steps"][0] == "2"
 
 
+def test_a_world_with_places_says_how_many_tiles_it_remembers() -> None:
+    stats = {**STATS, "hot": 0, "gone": 900, "tiles": 1234, "places_bytes": 524_288}
+    values = {name: value for name, value, _ in lines(replace(shown(), stats=stats), rate=8, latency_ms=20, held=())}
+    assert values["tiles"] == "1,234" and "frames" not in values and values["memory"] == "full, 2.0 MiB"
+
+
 def test_the_panel_copes_with_nothing_measured_yet() -> None:
     rows = lines(shown(), rate=0.0, latency_ms=None, held=())
     assert ("key to pixels", "-", TEXT) in rows and ("drawn with", "-", FAINT) in rows
@@ -41,6 +49,7 @@ def test_everything_can_be_drawn_at_any_size(size: tuple[int, int]) -> None:
     hud.panel(screen, lines(shown("forward"), rate=12, latency_ms=40, held=("w",)), 6, 6)
     hud.badge(screen, "REC", ACCENT, size[0] - 6, 6)
     hud.toast(screen, "saved a/rather/long/path " * 20)
+    hud.notice(screen, "You died", "R begins anew, Backspace goes back")
     hud.keys(screen, [], "Esc menu")
     hud.keys(screen, [("1", "place stone")] * 20, "Esc menu")
     places = hud.menu(screen, "A world", [("Resume", "Esc", FAINT), ("Quit", "", FAINT)], 1)

@@ -1,18 +1,24 @@
 """A recorded game: each way that the player took is a session, and each is drawn again bit for bit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.errors import UserError
 from engine.game.game import Game
+from engine.game.headless import play
 from engine.game.log import SessionLog
-from engine.sessions.info import MAX_SWITCHES
+from engine.game.resume import ends_at
+from engine.model.heads import Heads, HeadsConfig
+from engine.sessions.info import MAX_SWITCHES, SessionInfo
 from engine.sessions.reader import open_session
 from engine.sessions.replay import Pictures, Replayer, verify
-from tests.support.sessions import info_for
-from tests.support.worlds import BUTTONS, make_world, pictures
+from engine.world import World
+from tests.support.sessions import info_for, moves, record
+from tests.support.worlds import BUTTONS, SHAPE, actions, make_world, pictures
 
 
 class Player:
@@ -196,3 +202,54 @@ def test_no_more_modes_are_set_before_a_frame_than_a_session_may_hold(tmp_path: 
     player.play(4)
     player.check()
     assert len(open_session(tmp_path / "walk").change(13)[0]) == MAX_SWITCHES
+
+
+def mortal(frames: int, share: float) -> World:
+    """A world in which about this share of the first frames of random play are told to be the end of a life."""
+    torch.manual_seed(0)
+    heads = Heads(HeadsConfig((0, 1), hidden=16, buckets=9), SHAPE.dim)
+    with torch.no_grad():
+        heads.termination.weight.add_(torch.randn_like(heads.termination.weight))
+    world = make_world(heads=heads)
+    world.reset(3, pictures(1, 1))
+    told = []
+    for held in actions(frames):
+        world.step(held)
+        assert world.termination is not None
+        told.append(float(world.termination[0]))
+    heads.config = replace(heads.config, threshold=float(np.quantile(told, 1 - share)))
+    return world
+
+
+def test_a_life_that_ends_and_begins_anew_is_a_session_each_and_drawn_again(tmp_path: Path) -> None:
+    world = mortal(40, 0.1)
+
+    def info(game: Game) -> SessionInfo:
+        return replace(info_for(world), seed=game.seed)
+
+    log = SessionLog(tmp_path / "walk", info, video=False)
+    game = Game(world, {"cave": pictures(1, 1)[0, 0]}, seed=3, log=log)
+    seen = list[np.ndarray]()
+    play(game, actions(40)[:, 0], on_frame=seen.append)
+    log.finish()
+    sessions = [open_session(path) for path in log.sessions]
+    assert 1 <= game.ends <= 20 and len(sessions) == game.ends + 1 - game.over
+    assert sum(session.last for session in sessions) == 40
+    shown = [Pictures(s, world.codec).frame(i) for s in sessions for i in range(1, s.last + 1)]
+    assert np.array_equal(shown, seen[1:])
+    assert all(verify(session, mortal(1, 0.1)).differs is None for session in sessions)
+
+
+def test_whether_a_life_ends_with_a_recorded_frame_is_found_also_where_its_state_was_stored(tmp_path: Path) -> None:
+    world = mortal(132, 0.5)
+    record(tmp_path / "walk", 132, world=world)
+    session = open_session(tmp_path / "walk")
+    world.reset(3, pictures(1, 1))
+    told = [False]
+    for held in moves(132):
+        world.step(held)
+        told.append(bool(world.ended[0]))
+    assert session.has_keyframe(128) and 10 < sum(told) < 123
+    for frame in (0, 1, 127, 128, 129, 132):
+        Replayer(session, world).go_to(frame)
+        assert ends_at(session, world, frame) == told[frame]

@@ -434,3 +434,41 @@ def test_a_number_of_steps_that_the_menu_does_not_know_can_still_be_changed(play
     player.world.steps = 3
     player.window.commands.next_steps()
     player.until(lambda: player.world.steps == 1)
+
+
+def test_the_end_of_a_life_is_told_and_waits_for_r_backspace_or_the_key_that_goes_on(tmp_path: Path) -> None:
+    player = Player(tmp_path, FakeWorld(ends_at=range(6, 30)), figures=False)
+    player.start()
+    player.window.show_keys(0)
+
+    def told() -> bool:
+        player.turns(0.05)
+        return bool((pygame.surfarray.array3d(screen()) == ACCENT).all(-1).any())
+
+    player.until(lambda: player.window.worker.over)
+    assert player.settled() == 6 and told() and player.window.shown.index == 6
+    player.key("r")
+    player.until(lambda: player.window.shown.start == "hall" and player.window.worker.over)
+    assert player.settled() == 12 and told()
+    player.key("backspace", "down")
+    player.until(lambda: player.window.shown.index < 6)
+    player.key("backspace", "up")
+    player.until(lambda: player.window.worker.over)
+    before = player.settled()
+    player.key(",")
+    assert player.settled() == before
+    player.key(".")
+    player.until(lambda: player.window.shown.index > 10)
+    assert not told() and not player.window.worker.paused
+    player.window.close()
+
+
+def test_figures_may_begin_hidden_until_tab_shows_them(tmp_path: Path) -> None:
+    player = Player(tmp_path, figures=False)
+    player.start()
+    player.until(lambda: player.window.worker.timings.frames >= 2)
+    assert not player.window.hud_on
+    player.key("tab")
+    player.turns(0.05)
+    assert player.window.hud_on
+    player.window.close()

@@ -216,3 +216,45 @@ def test_a_recording_that_cannot_be_written_is_told_and_play_goes_on(make: Make,
     n = world.time
     until(lambda: world.time > n + 3)
     worker.check()
+
+
+def over(worker: Worker, world: FakeWorld, at: int = 6) -> None:
+    """Wait for the end of a life, after which no frame is drawn."""
+    until(lambda: worker.over)
+    time.sleep(0.05)
+    assert world.time == at and worker.newest() is not None
+
+
+def test_after_the_end_of_a_life_no_frame_is_drawn_until_the_player_says_how_to_go_on(make: Make) -> None:
+    worker, world, controls = make(FakeWorld(ends_at=(6,)))
+    over(worker, world)
+    worker.step()
+    controls.press("w")
+    controls.release("w")
+    time.sleep(0.05)
+    assert world.time == 6 and not worker.paused
+    worker.go_on()
+    until(lambda: world.time > 9)
+    assert not worker.over and ("forward",) not in world.actions, "what was pressed meanwhile is not meant for it"
+
+
+def test_a_restart_or_going_back_ends_the_wait_and_a_held_key_still_counts(make: Make) -> None:
+    worker, world, controls = make(FakeWorld(ends_at=(6,)))
+    over(worker, world)
+    controls.press("w")
+    controls.press("s")
+    controls.release("s")
+    worker.do(lambda game: game.restart(True))
+    until(lambda: worker.over and len(world.actions) == 12)
+    assert set(world.actions[6:]) == {("forward",)}
+    worker.rewind(True)
+    until(lambda: not worker.over)
+    worker.rewind(False)
+    until(lambda: worker.over)
+    worker.check()
+
+
+def test_where_frames_are_counted_nobody_is_waited_for(make: Make) -> None:
+    worker, world, _ = make(FakeWorld(ends_at=(6,)), limit=20)
+    until(lambda: worker.finished)
+    assert worker.timings.frames == 20 and world.time == 2 and world.calls.count("reset") == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,11 @@ class FakeWorld:
         buttons: tuple[str, ...] = BUTTONS,
         fail_at: int | None = None,
         error: BaseException | None = None,
+        ends_at: Collection[int] = (),
     ) -> None:
         self.height, self.width, self.buttons = height, width, buttons
         self.seconds, self.fail_at, self.error = seconds, fail_at, error
+        self.ends_at, self.ended = ends_at, np.zeros(1, bool)
         self.mode, self.steps = "window", 2
         self.calls: list[str] = []
         self.actions: list[tuple[str, ...]] = []
@@ -45,7 +47,7 @@ class FakeWorld:
         assert frames.shape[2:] == (self.height, self.width, 3) and frames.dtype == np.uint8
         assert isinstance(seed, int)
         self.place, self.time, self.seed, self.pending = np.zeros(2, int), 0, seed, None
-        self.start = frames[0, -1]
+        self.start, self.ended = frames[0, -1], np.zeros(1, bool)
         self.calls.append("reset")
         return frames[:, -1].copy()
 
@@ -70,6 +72,7 @@ class FakeWorld:
     def commit(self) -> None:
         assert self.pending is not None, "commit without render"
         (self.place, self.time), self.pending = self.pending, None
+        self.ended = np.array([self.time in self.ends_at])
         self.calls.append("commit")
 
     def snapshot(self) -> Any:
@@ -78,6 +81,7 @@ class FakeWorld:
 
     def restore(self, snapshot: Any) -> None:
         self.place, self.time, self.seed, self.start, self.mode = snapshot
+        self.ended = np.zeros(1, bool)  # as a model, which reads it off a frame that it commits
         self.calls.append("restore")
 
     def set_mode(self, mode: str) -> None:

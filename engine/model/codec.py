@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 MOST_PIXELS = 4096
 """Of a frame's side, and channels of the deblocking pass: nothing is allocated for a file that claims more."""
 

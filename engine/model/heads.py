@@ -43,7 +43,7 @@ class HeadsConfig:
             raise ValueError(f"heads: layers must name one layer or more, from 0, got {list(self.layers)}")
         if not (1 <= self.hidden <= MOST and 2 <= self.buckets <= MOST):
             raise ValueError(
-                f"heads: expected hidden >= 1 and buckets >= 2, both at most {MOST}, got {self.hidden} and {self.buckets}"
+                f"heads: expected hidden >= 1, buckets >= 2, both at most {MOST}, got {self.hidden} and {self.buckets}"
             )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"heads: expected finite low < high, got {self.low} and {self.high}")

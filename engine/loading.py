@@ -56,7 +56,8 @@ def _part(folder: Path, config: dict[str, Any], name: str, cls: type) -> Any:
 def _number(folder: Path, config: dict[str, Any], name: str, default: Any, kind: type) -> Any:
     value = config.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000 or kind(value) != value:
-        raise UserError(f"checkpoint {folder}: {name} must be a number above 0, not {value!r}")
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"checkpoint {folder}: {name} must be {what} above 0 and at most 1000, not {value!r}")
     return kind(value)
 
 
@@ -142,8 +143,19 @@ def _check_geometry(folder: Path, config: WorldConfig, shape: GeneratorConfig, m
             f"checkpoint {folder} has no motion, which the [geometry] of {config.name} needs; make one with: "
             "python -m engine train motion"
         )
-    if not shape.sights:
-        return
+    if shape.sights:
+        _check_sights(folder, config, shape)
+    if geometry is not None and motion is not None and motion.config.snap != geometry.snap:
+        said = {True: "of whole steps", False: "of any steps"}
+        raise UserError(
+            f"checkpoint {folder} has a motion {said[motion.config.snap]}, the [geometry] of {config.name} says snap = "
+            f"{str(geometry.snap).lower()}"
+        )
+
+
+def _check_sights(folder: Path, config: WorldConfig, shape: GeneratorConfig) -> None:
+    """UserError where a generator that takes sights was trained for a view that the world has not."""
+    geometry = config.geometry
     if geometry is None or geometry.view != "top" or geometry.player is None:
         raise UserError(
             f"checkpoint {folder} was trained for a world that is seen from above; {config.name} has no [geometry] "

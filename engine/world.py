@@ -304,10 +304,7 @@ class World:
         if snapshot.history.batch != self.batch or snapshot.history.config != self.generator.config:
             raise ValueError("world: this snapshot is of a world with another batch or another generator")
         self.history = snapshot.history.copy()
-        self.history.generator, self.history.memory = (
-            self.generator,
-            self.memory_model,
-        )  # of another world's moment, too
+        self.history.generator, self.history.memory = self.generator, self.memory_model  # whosever moment it was
         self.seeds = list(snapshot.seeds)
         self.frame = snapshot.frame.copy()
         self._drawn, self.reward, self.termination, self.events = snapshot.drawn, None, None, None

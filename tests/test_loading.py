@@ -10,6 +10,7 @@ import pytest
 from engine.config import Geometry, WorldConfig, load_world
 from engine.errors import UserError
 from engine.loading import fitted, load_codec, load_starts, open_world
+from engine.model.heads import HeadsConfig
 from engine.model.motion import MotionConfig
 from tests.support.tiles import write_world
 from tests.support.weights import CHANNELS, write_weights
@@ -98,6 +99,11 @@ def test_a_world_with_places_remembers_without_a_memory_model(tmp_path: Path) ->
             r"with the player at \[3, 4\] and 2 still rows, the \[geometry\] of tiles says \[3, 3\] and 1",
         ),
         (Geometry(view="top", player=(3, 4), still_rows=2), {"steps": None}, "has no motion"),
+        (
+            Geometry(view="top", player=(3, 4), still_rows=2, snap=False),
+            {},
+            r"has a motion of whole steps, the \[geometry\] of tiles says snap = false",
+        ),
     ],
 )
 def test_places_that_do_not_fit_the_geometry_are_named(
@@ -105,6 +111,29 @@ def test_places_that_do_not_fit_the_geometry_are_named(
 ) -> None:
     config = replace(write_world(tmp_path, **options), geometry=geometry)
     with pytest.raises(UserError, match=says) as caught:
+        open_world(config, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        *[("generator", name, value) for name in ("dim", "heads", "depth", "rows", "mlp") for value in (0, 10**9)],
+        ("generator", "window", 10**9),
+        *[("codec", name, value) for name in ("patch", "height", "deblock") for value in (-16, 10**9)],
+        *[("motion", name, value) for name in ("hidden", "features") for value in (0, 10**9)],
+        *[("heads", name, value) for name in ("hidden", "buckets") for value in (0, 10**9)],
+    ],
+)
+def test_a_network_whose_file_claims_a_nonsense_size_is_not_built(
+    tmp_path: Path, part: str, name: str, value: int
+) -> None:
+    config = write_world(tmp_path, heads=(HeadsConfig((0, 1)), 0.0))
+    path = config.checkpoint_path / "config.json"
+    damaged = json.loads(path.read_text())
+    damaged[part][name] = value
+    path.write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match=f"{part}: .*{name}") as caught:
         open_world(config, threads=1)
     assert "\n" not in str(caught.value)
 

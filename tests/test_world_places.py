@@ -249,6 +249,10 @@ def test_a_damaged_map_is_one_clear_line_and_nothing_is_lost() -> None:
         {**tensors, tiles: tensors[tiles][:, :2]},
         {**tensors, tiles: tensors[tiles][0]},
         {**tensors, tiles: tensors[tiles].double()},
+        {**tensors, latents: damaged(tensors, latents, at=(3, 2), to=1.0)[latents].double() * 1e300},
+        {name: tensor for name, tensor in tensors.items() if name != "cache.latents"},
+        damaged(tensors, "cache.count", at=1, to=2**63 - 1),
+        damaged(tensors, "cache.pose", at=(1, 0), to=0.5),
         {**tensors, latents: tensors[latents][:-1]},
         {**tensors, latents: tensors[latents][:, :-1]},
         {**tensors, latents: tensors[latents].long()},
@@ -274,6 +278,11 @@ def test_a_damaged_map_is_one_clear_line_and_nothing_is_lost() -> None:
             world.snapshot_from(meta, some)
             pytest.fail(f"number {i} was taken")
     world.snapshot_from(meta, tensors)
+    for name in tensors:
+        for nonsense in (tensors[name].flatten()[:1].sum(), tensors[name][None], torch.zeros(0, 7)):
+            with pytest.raises(ValueError, match=r"^(world|history): [^\n]+$"):
+                world.snapshot_from(meta, {**tensors, name: nonsense})
+                pytest.fail(f"{name} of shape {tuple(nonsense.shape)} was taken")
     with pytest.raises(ValueError, match="slots cannot be"):
         world.snapshot_from(
             {**meta, "cache": {**meta["cache"], "slots": 4}}, {**tensors, "cache.time": torch.full((2, 4), -1)}

@@ -21,7 +21,7 @@ from engine.data.shards import Job, Play, frames_in, has_rewards, make_shards, w
 from engine.data.workers import in_processes
 from engine.errors import UserError
 from engine.pictures import png
-from engine.sources import make_source
+from engine.sources import check_simulator, make_source
 
 VALIDATION_SHARE = 0.05
 
@@ -120,6 +120,10 @@ def run(options: CollectOptions) -> None:
     """Fill the folder, print frames a second. Raises UserError; KeyboardInterrupt when stopped."""
     check(options)
     config = load_world(options.world)
+    jobs = plan_jobs(options)
+    missing = [job for job in jobs if frames_in(job.path(options.out)) < job.frames]
+    if missing:
+        check_simulator(config)
     options.out.mkdir(parents=True, exist_ok=True)
     claim(
         options.out,
@@ -130,8 +134,6 @@ def run(options: CollectOptions) -> None:
         policy=identity(options.policy),
         random=options.random,
     )
-    jobs = plan_jobs(options)
-    missing = [job for job in jobs if frames_in(job.path(options.out)) < job.frames]
     for leftover in options.out.glob("*/.shard-*.tmp"):  # of a run that was killed while it wrote
         leftover.unlink(missing_ok=True)
     there = options.frames - sum(job.frames for job in missing)

@@ -83,7 +83,7 @@ def load_ages(data: Path, split: str, tag: str, poses: np.ndarray, found: Latent
 class Sights:
     """The sights of all frames of a split: gathered from its latents when they are asked for.
 
-    latents (T, N, C); age (T, N) uint16; tile (T, 2) int64: where the player stood. All on one device.
+    latents (T, N, C); age (T, N) int16; tile (T, 2) int64: where the player stood. All on one device.
     """
 
     latents: Tensor

@@ -24,6 +24,8 @@ from engine.model.generator import Generator, GeneratorConfig
 from engine.model.layers import time_pairs
 from engine.model.memory import Memory
 
+MOST_FRAMES = 2**53
+"""That a history may claim to hold: beyond, numbers of frames are no exact numbers any more."""
 OF_BUFFERS, OF_WORLDS = ("time", "hot"), ("count", "pose", "look")
 MOST_BYTES = 2**30
 """Of the buffers that a state may ask for."""
@@ -109,7 +111,8 @@ def history_from(
     mode = meta.get("mode")
     _need(mode in MODES, f"expected a mode of {', '.join(MODES)}, got {mode!r}")
     _need(mode != "mag" or remembers(config, memory is not None), "mode mag needs a checkpoint with a memory model")
-    missing = {*OF_BUFFERS, *OF_WORLDS, *Buffers.TENSORS} - tensors.keys()
+    needed = {*OF_BUFFERS, *OF_WORLDS, *Buffers.TENSORS, *(("latents",) if config.sights else ())}
+    missing = needed - tensors.keys()
     _need(not missing, f"{min(missing, default='')} is missing")
     budget, recall = meta.get("budget"), meta.get("recall")
     _need(recall in RECALLS, f"unknown recall {recall!r}")
@@ -126,11 +129,14 @@ def history_from(
         _need(tuple(found.shape) == want, f"expected {name} of shape {want}, got {tuple(found.shape)}")
         _need(found.dtype == kinds[name] if name in kinds else found.is_floating_point(), f"{name} has a wrong type")
     time, count = tensors["time"], tensors["count"]
+    _need(bool((count <= MOST_FRAMES).all()), "more frames than anyone can have seen")
     _need(bool((count >= 0).all() and (time >= -1).all() and (time < count[:, None]).all()), "its frame numbers")
     _need(not bool((time[:, filled:] >= 0).any()), "its frame numbers contradict each other")
     for name in {"pose", "latents"} & tensors.keys():
         _need(bool(torch.isfinite(tensors[name]).all()), f"{name} is not finite")
-    _need(not config.sights or bool((tensors["pose"].abs() <= FARTHEST).all()), "a pose that nobody can reach")
+    if config.sights:
+        pose = tensors["pose"]
+        _need(bool(((pose.abs() <= FARTHEST) & (pose == pose.round())).all()), "a pose that nobody can reach")
     history = History(generator, batch, str(mode), device, dtype, memory, budget, str(recall), posed)
     buffers = history.buffers
     if (slots, blocks) != (buffers.slots, buffers.hot_slots):
@@ -217,16 +223,17 @@ def _read_places(history: History, tensors: Mapping[str, Tensor]) -> None:
         what = f"the map of world {b}"
         _need(tiles is not None and latents is not None, f"{what} is missing, or a part of it")
         assert tiles is not None and latents is not None
-        shapes = tuple(tiles.shape) == (len(tiles), 3) and tuple(latents.shape) == (len(tiles), channels)
+        shapes = tuple(tiles.shape) == (tiles.shape[:1].numel(), 3) and tuple(latents.shape) == (len(tiles), channels)
         _need(shapes and tiles.dtype == torch.int64, f"{what} has tensors that do not belong together")
-        _need(latents.is_floating_point() and bool(torch.isfinite(latents).all()), f"{what} is not finite")
+        kept = latents.to(history.dtype)  # in which a number of a wider type may be none any more
+        _need(latents.is_floating_point() and bool(torch.isfinite(kept).all()), f"{what} is not finite")
         where, time = tiles[:, :2], tiles[:, 2]
         _need(bool(((time >= 0) & (time < int(history.count[b]))).all()), f"the frame numbers in {what}")
         _need(bool(((where >= -FARTHEST) & (where <= FARTHEST)).all()), f"{what} holds a tile that nobody can reach")
         _need(len(where.unique(dim=0)) == len(where), f"{what} holds a tile twice")
         room -= places.bytes_of(tiles)
         _need(room >= 0, f"{what} is too large")
-        places.put(b, tiles, latents)
+        places.put(b, tiles, kept)
 
 
 def _read_folding(history: History, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -253,6 +260,7 @@ def _frames(history: History, name: str, tensors: Mapping[str, Tensor]) -> list[
         return []
     c = history.config
     times = tensors[f"{name}.times"]
+    _need(times.dim() == 1, f"{name}: its frame numbers cannot be read")
     parts = [tensors.get(f"{name}.{part}") for part in ("latents", "actions", "poses")]
     shapes = ((len(times), c.tokens, c.channels), (len(times), c.actions), (len(times), 3))
     for part, shape in zip(parts, shapes, strict=True):

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MOST_PIXELS = 4096
+"""Of a frame's side, and channels of the deblocking pass: nothing is allocated for a file that claims more."""
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -28,6 +31,11 @@ class CodecConfig:
     deblock: int = 24
 
     def __post_init__(self) -> None:
+        for name in ("height", "width", "patch"):
+            if not 1 <= getattr(self, name) <= MOST_PIXELS:
+                raise ValueError(f"codec: {name} must be from 1 to {MOST_PIXELS} pixels, got {getattr(self, name)}")
+        if not 0 <= self.deblock <= MOST_PIXELS:
+            raise ValueError(f"codec: deblock must be from 0 to {MOST_PIXELS}, got {self.deblock}")
         if self.height % self.patch or self.width % self.patch:
             raise ValueError(
                 f"codec: frame size must be a multiple of the patch {self.patch}, got {self.height}x{self.width}"

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from engine.model import odometry
 from engine.model.attention import two_streams
 from engine.model.layers import (
+    MOST,
     Attend,
     Block,
     LevelEmbedding,
@@ -61,19 +62,19 @@ class GeneratorConfig:
     player: int = -1
 
     def __post_init__(self) -> None:
+        for name in ("rows", "columns", "channels", "actions", "dim", "depth", "heads", "mlp", "clip"):
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"generator: {name} must be at least 1 and at most {MOST}, got {getattr(self, name)}")
         if self.dim % self.heads or (self.dim // self.heads) % 16:
             raise ValueError(f"generator: dim {self.dim} must be heads x a multiple of 16, got {self.heads} heads")
-        for name in ("rows", "columns", "channels", "actions", "depth", "clip"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"generator: {name} must be at least 1, got {getattr(self, name)}")
         if self.window < (0 if self.sights else 1) or self.sink < 0:
             raise ValueError(f"generator: window must be at least 1, or 0 with sights, got {self.window}")
         if not 0 <= self.still_rows < self.rows or not -1 <= self.player < self.columns * (self.rows - self.still_rows):
             raise ValueError(f"generator: no frame has {self.still_rows} still rows and its player at {self.player}")
         if self.sights and self.player < 0:
             raise ValueError("generator: sights need the token that shows the player")
-        if self.far <= self.clip or self.window < self.sink:
-            raise ValueError("generator: expected far > clip and window >= sink")
+        if self.far <= self.clip or self.window < self.sink or self.window > MOST:
+            raise ValueError(f"generator: expected far > clip and window >= sink, and a window of at most {MOST}")
         if self.motion and (len(self.motion) != self.actions or any(len(m) != 3 for m in self.motion)):
             raise ValueError(f"generator: motion needs {self.actions} triples, one a button, or none")
         if not 0 <= self.fov < 180:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.model.layers import rms_norm
+from engine.model.layers import MOST, rms_norm
 
 MOST_EVENTS = 4096
 HAPPENED = 0.5
@@ -41,8 +41,10 @@ class HeadsConfig:
     def __post_init__(self) -> None:
         if not self.layers or min(self.layers) < 0:
             raise ValueError(f"heads: layers must name one layer or more, from 0, got {list(self.layers)}")
-        if self.hidden < 1 or self.buckets < 2:
-            raise ValueError(f"heads: expected hidden >= 1 and buckets >= 2, got {self.hidden} and {self.buckets}")
+        if not (1 <= self.hidden <= MOST and 2 <= self.buckets <= MOST):
+            raise ValueError(
+                f"heads: expected hidden >= 1, buckets >= 2, both at most {MOST}, got {self.hidden} and {self.buckets}"
+            )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"heads: expected finite low < high, got {self.low} and {self.high}")
         if not 0 <= self.threshold <= 1:

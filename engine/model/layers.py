@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v), each (B, heads, tokens, head_dim) -> (B, heads, tokens, head_dim)."""
+MOST = 2**14
+"""What no size of a network exceeds: a file that claims more is not believed, and nothing is allocated for it."""
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

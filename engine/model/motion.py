@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.model.layers import MOST
+
 TURN = 15.0
 """Degrees that count as much as a step in the network's output: what a turn of one step usually is."""
 FINEST, FINEST_TURN = 1 / 64, 1 / 8
@@ -43,8 +45,8 @@ class MotionConfig:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "channels", "actions", "features", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"motion: {name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"motion: {name} must be at least 1 and at most {MOST}, got {getattr(self, name)}")
 
 
 class Motion(nn.Module):

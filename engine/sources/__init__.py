@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 
+def check_simulator(config: WorldConfig) -> None:
+    """Raise UserError where `make_source` would: before work begins that needs the simulator, or a folder is made."""
+    make_source(config).close()
+
+
 def make_source(config: WorldConfig, *, height: int | None = None, width: int | None = None) -> gym.Env[Any, Any]:
     """Open a world's simulator, a `engine.sources.contract.Source`.
 
@@ -27,6 +32,9 @@ def make_source(config: WorldConfig, *, height: int | None = None, width: int | 
         return DoomEnv(config.buttons, *size, exclusive=config.exclusive, **config.source_options)
     if config.source == "crafter":
         from engine.sources.crafter.source import CrafterEnv
+
+        if not config.exclusive:
+            raise UserError("the Crafter source does one thing a step: write exclusive = true in the world's file")
 
         return CrafterEnv(config.buttons, *size, **config.source_options)
     from engine.sources.gymnasium import source

@@ -221,7 +221,9 @@ def test_crafter_tells_its_events(tmp_path, monkeypatch):
     pytest.importorskip("crafter")
     from engine.sources.crafter.source import BUTTONS
 
-    tiny = replace(world(), source="crafter", preset="tile", buttons=BUTTONS, source_options={"area": 24})
+    tiny = replace(
+        world(), source="crafter", preset="tile", buttons=BUTTONS, exclusive=True, source_options={"area": 24}
+    )
     monkeypatch.setattr(collect, "load_world", lambda name: tiny)
     run(args(tmp_path, frames=60, frames_per_shard=60, episode_length=60, split="train"))
     tensors = load_file(tmp_path / "train" / "shard-00000.safetensors")

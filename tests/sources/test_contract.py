@@ -27,7 +27,7 @@ def crafter() -> WorldConfig:
     pytest.importorskip("crafter")
     from engine.sources.crafter.source import BUTTONS
 
-    return replace(fake_source.world(), source="crafter", buttons=BUTTONS, source_options={"area": 24})
+    return replace(fake_source.world(), source="crafter", buttons=BUTTONS, exclusive=True, source_options={"area": 24})
 
 
 def with_poses(module: Any) -> WorldConfig:

@@ -19,6 +19,7 @@ preset = "tile"
 source = "crafter"
 checkpoint = "{checkpoint}"
 buttons = {buttons}
+exclusive = true
 [source_options]
 area = {area}
 [geometry]

@@ -27,6 +27,7 @@ from engine.history.names import MODES
 from engine.loading import fitted
 from engine.measures import has_flip, interval, mean_seen
 from engine.pictures import save_grid
+from engine.sources import check_simulator
 from engine.sources.splits import SPLITS
 from engine.world import World
 
@@ -123,6 +124,7 @@ def run(options: QualityOptions) -> None:
     config = fitted(load_world(options.world), options.checkpoint)
     plot, sheet = report.beside(options.json, options.plot), options.sheet
     report.check_outputs(options.json, plot, sheet)
+    check_simulator(config)
     world = open_for(options, config, min(options.batch, options.episodes), options.memory)
     result = report.header(COMMAND, options, config) | {
         "episodes": options.episodes,

@@ -227,8 +227,8 @@ def run(options: RevisitOptions) -> None:
     ]
     total = options.episodes * len(choice.modes) * len(choice.histories) * sum(time.length for _, time in plan)
     with (
-        tqdm(total=total, unit="frame", smoothing=0.05) as bar,
         closing(make_source(config, height=world.height, width=world.width)) as env,
+        tqdm(total=total, unit="frame", smoothing=0.05) as bar,
     ):
         for task, time in plan:
             bar.set_description(f"{task}, gap {time.gap}")

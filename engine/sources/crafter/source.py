@@ -46,6 +46,8 @@ MARGIN = TILES // 2 + 1
 """Tiles from the map's edge within which the edge comes into view: grey, and nothing that a dream should have."""
 OPTIONS = ("area", "night", "length", "varied")
 """What a world's `source_options` may name."""
+BEGINNINGS = ("map_seed", "inventory", "near")
+"""What ``reset(options=...)`` may name."""
 RATE = 8
 """Steps that are a second of play."""
 
@@ -123,12 +125,11 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin on the map ``options["map_seed"]`` (an int >= 0), or on one drawn from the training split."""
         super().reset(seed=seed)
-        options = options or {}
+        options = _checked_options(options)
         chosen = options.get("map_seed")
         if chosen is None:
             chosen = self.np_random.integers(SPLITS["train"].start, SPLITS["train"].stop)
-        if isinstance(chosen, bool) or int(chosen) != chosen or not 0 <= chosen < 2**31:
-            raise UserError(f"Crafter's map_seed must be a whole number from 0 to 2^31 - 1, not {chosen!r}")
+        _check_whole("map_seed", chosen, 0, 2**31 - 1)
         inventory, near = options.get("inventory"), options.get("near")
         random = np.random.default_rng([int(chosen), 71])
         if inventory is None and near is None and random.random() < self.varied:
@@ -203,6 +204,8 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
     def _check_start(self, inventory: Mapping[str, int] | None, near: str | None) -> None:
         if near is not None and near not in PLACES:
             raise UserError(unknown("place of the Crafter source", str(near), PLACES))
+        if inventory is not None and not isinstance(inventory, Mapping):
+            raise UserError(f"Crafter's inventory is a table of items and counts, not {inventory!r}")
         for item, count in (inventory or {}).items():
             if item not in self.items:
                 raise UserError(unknown("item of the Crafter source", str(item), self.items))
@@ -274,6 +277,16 @@ def _drawn_inventory(random: np.random.Generator, items: Sequence[str]) -> dict[
         else:
             found[item] = int(random.integers(0, 10)) if random.random() < 0.6 else 0
     return found
+
+
+def _checked_options(options: Any) -> Mapping[str, Any]:
+    """The options of a reset, of which none is misspelt. Raises UserError."""
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"Crafter's reset options are a table, not {options!r}")
+    for name in options or {}:
+        if name not in BEGINNINGS:
+            raise UserError(unknown("reset option of the Crafter source", str(name), BEGINNINGS))
+    return options or {}
 
 
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:

@@ -213,6 +213,13 @@ def test_an_option_out_of_range_is_one_clear_line(options: dict[str, Any], messa
     [
         ({"map_seed": -1}, "map_seed must be a whole number from 0"),
         ({"map_seed": 0.5}, "map_seed must be a whole number from 0"),
+        ({"map_seed": 2**31}, "map_seed must be a whole number from 0 to 2147483647, not 2147483648"),
+        ({"map_seed": float("nan")}, "map_seed must be a whole number from 0 to 2147483647, not nan"),
+        ({"map_seed": "abc"}, "map_seed must be a whole number from 0 to 2147483647, not 'abc'"),
+        ({"map_seed": [3]}, "map_seed must be a whole number from 0"),
+        ({"mapseed": 3}, "unknown reset option of the Crafter source 'mapseed'; .*nearest: 'map_seed'"),
+        ("map_seed", "reset options are a table, not 'map_seed'"),
+        ({"inventory": ["wood"]}, "inventory is a table of items and counts, not"),
         ({"inventory": {"gold": 1}}, "unknown item of the Crafter source 'gold'"),
         ({"inventory": {"wood": 10}}, "inventory: wood must be a whole number from 0 to 9, not 10"),
         ({"near": "castle"}, "unknown place of the Crafter source 'castle'"),

@@ -125,12 +125,12 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin on the map ``options["map_seed"]`` (an int >= 0), or on one drawn from the training split."""
         super().reset(seed=seed)
-        options = _checked_options(options)
-        chosen = options.get("map_seed")
+        asked = _checked_options(options)
+        chosen = asked.get("map_seed")
         if chosen is None:
             chosen = self.np_random.integers(SPLITS["train"].start, SPLITS["train"].stop)
         _check_whole("map_seed", chosen, 0, 2**31 - 1)
-        inventory, near = options.get("inventory"), options.get("near")
+        inventory, near = asked.get("inventory"), asked.get("near")
         random = np.random.default_rng([int(chosen), 71])
         if inventory is None and near is None and random.random() < self.varied:
             inventory, near = _drawn_inventory(random, self.items), str(random.choice(PLACES))

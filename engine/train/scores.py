@@ -10,13 +10,17 @@ import numpy as np
 from engine.model.heads import HAPPENED
 
 
+FEWEST_ENDS = 3
+"""Below which a threshold would be chosen by chance: of two ends, one found at 0.02 would make that the best."""
+
+
 def best_threshold(*answers: tuple[np.ndarray, np.ndarray]) -> float:
-    """The threshold with the best mean F1 over sets of answers; 0.5 where there is no end in any of them.
+    """The threshold with the best mean F1 over sets of answers; of these, those with `FEWEST_ENDS` ends; else 0.5.
 
     answers: probabilities (T,), of which those above the threshold are called ends, and whether it was one, bool (T,).
     It lies in the middle between the two probabilities that it parts.
     """
-    counted = [(probability, ended) for probability, ended in answers if ended.any()]
+    counted = [(probability, ended) for probability, ended in answers if ended.sum() >= FEWEST_ENDS]
     if not counted:
         return 0.5
     levels = np.unique(np.concatenate([[0.0, 1.0], *(probability for probability, _ in counted)]).astype(np.float64))

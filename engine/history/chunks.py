@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,19 +43,32 @@ class Chunk:
 
 
 class Spill:
-    """A temporary file that chunks are put into and never taken out of; it goes with the last map that has it."""
+    """A temporary file of chunks of one size; it goes with the last map that has it.
+
+    A place in it is free again when no map knows the chunk any more: so it grows with what is known, and not with how
+    often a player comes and goes.
+    """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="loci-places-")  # noqa: SIM115  (closed with its last owner)
         self._lock = threading.Lock()  # a map is written to disk by another thread than the one that plays
+        self._free: list[int] = []
 
-    def put(self, chunk: Chunk) -> int:
-        """Where the chunk is now."""
+    @property
+    def bytes(self) -> int:
+        """Of the file."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def put(self, chunk: Chunk) -> Stored:
+        """Keep a chunk."""
         with self._lock:
-            at = self._file.seek(0, os.SEEK_END)
+            at = self._free.pop() if self._free else self._file.seek(0, os.SEEK_END)
+            self._file.seek(at)
             self._file.write(chunk.time.tobytes() + chunk.latents.tobytes())
             self._file.flush()
-        return at
+        stored = Stored(self, at)
+        weakref.finalize(stored, self._free.append, at).atexit = False
+        return stored
 
     def get(self, at: int, channels: int, bits: np.dtype) -> Chunk:
         """The chunk that was put there."""
@@ -64,6 +78,14 @@ class Spill:
             data = self._file.read(cells * (8 + channels * bits.itemsize))
         latents = np.frombuffer(data, bits, cells * channels, 8 * cells).reshape(cells, channels)
         return Chunk(latents, np.frombuffer(data, np.int64, cells))
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A chunk in a file, and where; maps share it."""
+
+    spill: Spill
+    at: int
 
 
 class Map:
@@ -77,7 +99,7 @@ class Map:
         self.channels, self.bits, self.ram_bytes = channels, bits, ram_bytes
         self._each = chunk_bytes(channels, bits)
         self.tiles = self._stored = 0
-        self._chunks: dict[At, Chunk | int] = {}  # a number: where in the file
+        self._chunks: dict[At, Chunk | Stored] = {}
         self._spill: Spill | None = None
 
     @property
@@ -88,15 +110,20 @@ class Map:
     def disk_bytes(self) -> int:
         return self._stored * self._each
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file, which copies of the map have a part in."""
+        return self._spill.bytes if self._spill is not None else 0
+
     def get(self, at: At) -> Chunk | None:
         """The chunk there, if anything of it was seen."""
         found = self._chunks.get(at)
-        return self._read(found) if isinstance(found, int) else found
+        return self._read(found) if isinstance(found, Stored) else found
 
     def put(self, at: At, cells: np.ndarray, bits: np.ndarray, time: np.ndarray | int) -> None:
         """Know of some cells (K,), no two the same, of the chunk there: bits of latents (K, C), seen at `time`."""
         old = self.get(at) or Chunk.empty(self.channels, self.bits)
-        self._stored -= isinstance(self._chunks.get(at), int)
+        self._stored -= isinstance(self._chunks.get(at), Stored)
         self._chunks[at] = Chunk.changed(old, cells, bits, time)
         self.tiles += int((old.time[cells] < 0).sum())
         if self.bytes > self.ram_bytes:
@@ -106,7 +133,7 @@ class Map:
         """All chunks, in the order of columns and rows."""
         for at in sorted(self._chunks):
             found = self._chunks[at]
-            yield at, self._read(found) if isinstance(found, int) else found
+            yield at, self._read(found) if isinstance(found, Stored) else found
 
     def copy(self) -> Map:
         """Independent copy; chunks are shared."""
@@ -115,9 +142,8 @@ class Map:
         other._chunks = self._chunks.copy()
         return other
 
-    def _read(self, stored: int) -> Chunk:
-        assert self._spill is not None
-        return self._spill.get(stored, self.channels, self.bits)
+    def _read(self, stored: Stored) -> Chunk:
+        return stored.spill.get(stored.at, self.channels, self.bits)
 
     def _spill_from(self, here: At) -> None:
         """Bring that half of the chunks to disk which is farther from here."""

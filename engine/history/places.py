@@ -64,6 +64,10 @@ class Places:
         """Bytes of all maps on disk."""
         return sum(known.disk_bytes for known in self._maps)
 
+    def file_bytes(self, world: int) -> int:
+        """Bytes of the file that a world's map has gone to, which copies of these places have a part in."""
+        return self._maps[world].file_bytes
+
     def tiles(self, world: int) -> int:
         """How many tiles of a world are known."""
         return self._maps[world].tiles

@@ -207,6 +207,20 @@ def test_what_is_far_away_goes_to_disk_and_comes_back() -> None:
     assert other.bytes == other.disk_bytes == other.tiles(0) == 0
 
 
+def test_coming_and_going_costs_no_disk_and_a_moment_keeps_its_part_of_it() -> None:
+    places = Places(SHAPE, 1, CPU, torch.float32, ram_bytes=5 * 256 * (4 * C + 8))
+    there = [(x, 0) for x in range(0, 6 * SIDE, 4)]
+    walk(places, there + there[::-1])
+    moment, once = places.copy(), places.copy().arrays(0)
+    for _ in range(2):
+        walk(places, there + there[::-1])
+    most = places.file_bytes(0)
+    for _ in range(12):
+        walk(places, there + there[::-1])
+    assert 0 < places.disk_bytes <= places.file_bytes(0) <= most + 2 * SIDE * SIDE * (4 * C + 8)
+    assert all(torch.equal(one, two) for one, two in zip(moment.arrays(0), once, strict=True))
+
+
 def test_a_view_of_many_chunks_is_read_whole() -> None:
     wide = replace(SHAPE, rows=40, columns=50, player=20 * 50 + 25)
     places = Places(wide, 1, CPU, torch.float32)

@@ -9,7 +9,6 @@ import numpy as np
 
 from engine.model.heads import HAPPENED
 
-
 FEWEST_ENDS = 3
 """Below which a threshold would be chosen by chance: of two ends, one found at 0.02 would make that the best."""
 

@@ -40,8 +40,12 @@ ROWS = 7
 """Of these, the rows that show the world; the rest shows what the player has."""
 LEAST_AREA, MOST_AREA = 24, 256
 """Tiles that a map may have from side to side."""
-PLACES = ("water", "sand", "tree", "stone", "coal", "iron", "diamond", "lava", "path", "table", "furnace")
+WORKSHOP = "workshop"
+"""A place with a table and a furnace: iron tools can be made nowhere else, and in ordinary play hardly ever are."""
+PLACES = ("water", "sand", "tree", "stone", "coal", "iron", "diamond", "lava", "path", "table", "furnace", WORKSHOP)
 """Beside which an episode can begin."""
+AT_WORKSHOP = 0.2
+"""Share of the varied beginnings that are at a workshop, with something of all that tools are made of."""
 MARGIN = TILES // 2 + 1
 """Tiles from the map's edge within which the edge comes into view: grey, and nothing that a dream should have."""
 OPTIONS = ("area", "night", "length", "varied")
@@ -133,7 +137,8 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         inventory, near = asked.get("inventory"), asked.get("near")
         random = np.random.default_rng([int(chosen), 71])
         if inventory is None and near is None and random.random() < self.varied:
-            inventory, near = _drawn_inventory(random, self.items), str(random.choice(PLACES))
+            near = WORKSHOP if random.random() < AT_WORKSHOP else str(random.choice(PLACES))
+            inventory = _drawn_inventory(random, self.items, stocked=near == WORKSHOP)
         self._check_start(inventory, near)
         self._map_seed, self._begun, self._over = int(chosen), True, False
         self._game._seed, self._game._episode = self._map_seed, 0
@@ -212,7 +217,10 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
             _check_whole(f"inventory: {item}", count, 1 if item == "health" else 0, 9)
 
     def _stand_beside(self, material: str, random: np.random.Generator) -> None:
-        """Bring the player to a free tile that has the material beside it; where there is none, it is put there."""
+        """Bring the player to a free tile that has the material beside it; where there is none, it is put there.
+
+        A workshop is always put there: a table and a furnace.
+        """
         world, size = self.world, self.area
         free = [
             (x, y)
@@ -228,10 +236,10 @@ class CrafterEnv(gym.Env[np.ndarray, np.ndarray]):
         spot = spots[int(random.integers(len(spots)))]
         world.move(self.player, spot)
         if not beside:
+            wanted = ["table", "furnace"] if material == WORKSHOP else [material]
             for i, j in sides:
-                if world[spot[0] + i, spot[1] + j][1] is None:
-                    world[spot[0] + i, spot[1] + j] = material
-                    break
+                if wanted and world[spot[0] + i, spot[1] + j][1] is None:
+                    world[spot[0] + i, spot[1] + j] = wanted.pop()
 
 
 class _Ordered(dict[Any, None]):
@@ -266,8 +274,8 @@ def _game(crafter: ModuleType, area: int, size: tuple[int, int], length: int, ni
     return game
 
 
-def _drawn_inventory(random: np.random.Generator, items: Sequence[str]) -> dict[str, int]:
-    """What a player could have by then: some of everything, tools less often."""
+def _drawn_inventory(random: np.random.Generator, items: Sequence[str], stocked: bool = False) -> dict[str, int]:
+    """What a player could have by then: some of everything, tools less often. stocked: at least one of each material."""
     found = {}
     for item in items:
         if item in ("health", "food", "drink", "energy"):
@@ -275,7 +283,7 @@ def _drawn_inventory(random: np.random.Generator, items: Sequence[str]) -> dict[
         elif item.endswith(("pickaxe", "sword")):
             found[item] = int(random.random() < 0.5)
         else:
-            found[item] = int(random.integers(0, 10)) if random.random() < 0.6 else 0
+            found[item] = int(random.integers(stocked, 10)) if stocked or random.random() < 0.6 else 0
     return found
 
 

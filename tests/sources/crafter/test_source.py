@@ -139,6 +139,24 @@ def test_an_episode_can_begin_with_things_at_a_place(near: str) -> None:
     assert view.shape == (7, 9) and near in (view[2, 4], view[4, 4], view[3, 3], view[3, 5])
 
 
+def test_at_a_workshop_iron_tools_can_be_made_at_once() -> None:
+    env = small()
+    env.reset(options={"map_seed": 7, "inventory": {"wood": 2, "coal": 2, "iron": 2}, "near": "workshop"})
+    for button in ("make_iron_pickaxe", "make_iron_sword"):
+        env.step(encode(env.buttons, [button]))
+    assert env.player.inventory["iron_pickaxe"] == env.player.inventory["iron_sword"] == 1
+
+
+def test_varied_beginnings_are_at_a_workshop_often_enough_to_learn_from() -> None:
+    env = small(varied=1.0)
+    made = 0
+    for seed in range(20):
+        env.reset(options={"map_seed": seed})
+        env.step(encode(env.buttons, ["make_iron_sword"]))
+        made += int(env.player.achievements["make_iron_sword"])
+    assert made >= 2
+
+
 def test_a_share_of_the_maps_begins_in_another_way() -> None:
     plain, varied = small(), small(varied=0.5)
     differ = []

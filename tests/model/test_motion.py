@@ -55,5 +55,5 @@ def test_a_neighbour_changes_no_bit_of_a_step(snap: bool) -> None:
 
 
 def test_a_shape_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="motion: hidden must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="motion: hidden must be at least 1 and at most 16384, got 0"):
         MotionConfig(6, 8, 2, hidden=0)

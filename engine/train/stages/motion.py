@@ -6,7 +6,6 @@ steps that went another way, because something was in it.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,8 @@ class MotionStage:
             "settings": {
                 "world": config.name,
                 "codec": tag,
-                "geometry": asdict(config.geometry),
+                # What steps depend on; where the player is shown, they do not.
+                "geometry": {name: getattr(config.geometry, name) for name in ("view", "step", "snap")},
                 **chosen(options, "seed", "batch", "features", "hidden", "unusual"),
             },
             "frames": 0,

@@ -275,7 +275,7 @@ def _game(crafter: ModuleType, area: int, size: tuple[int, int], length: int, ni
 
 
 def _drawn_inventory(random: np.random.Generator, items: Sequence[str], stocked: bool = False) -> dict[str, int]:
-    """What a player could have by then: some of everything, tools less often. stocked: at least one of each material."""
+    """What a player could have by then: some of everything, tools less often; if `stocked`, at least one of each."""
     found = {}
     for item in items:
         if item in ("health", "food", "drink", "energy"):

@@ -44,18 +44,12 @@ class PlacedPlayer:
     ) -> None:
         self.generator, self.dtype, self.sampler, self.sights = generator, dtype, sampler, sights
         self.shift = shift
+        self.longest = int(sampler.left[sampler.firsts].max())  # frames that can be drawn in a row
 
     def starts(self, count: int, length: int, rng: np.random.Generator) -> Tensor:
-        """Frames (count,) that `length` others of the same episode follow or, where there are none, that come near."""
+        """Frames (count,) that begin `length` frames of the same episode; at most `longest`."""
         pool = self.sampler.firsts[self.sampler.left[self.sampler.firsts] >= length]
-        if not len(pool):
-            pool = self.sampler.firsts[self.sampler.left[self.sampler.firsts] == self.longest]
         return torch.from_numpy(rng.choice(pool, count)).to(self.sights.latents.device)
-
-    @property
-    def longest(self) -> int:
-        """The most frames that can be drawn in a row."""
-        return int(self.sampler.left[self.sampler.firsts].max())
 
     @torch.no_grad()
     def play(self, first: Tensor, noise: Tensor, passes: int, weights: Mapping[str, Tensor] | None = None) -> Drawn:
@@ -76,10 +70,11 @@ class PlacedPlayer:
     def own_sights(self, random: Randomness, rng: np.random.Generator, size: int, most: int) -> tuple[Clip, Tensor]:
         """A batch of real frames whose sights are drawn: of the 1 to `most` frames before them, in two passes each.
 
-        Returns the clips (L = 1), and which tokens (B, N) can be learnt from: where what was drawn is another tile than
-        the real one, the world has become another, and there is nothing to mend.
+        There must be episodes with two frames to draw. Returns the clips (L = 1), and which tokens (B, N) can be learnt
+        from: where what was drawn is another tile than the real one, the world has become another, and there is
+        nothing to mend.
         """
-        depth = 1 + int(random.chance() * most)
+        depth = min(1 + int(random.chance() * most), self.longest - 1)
         first = self.starts(size, depth + 1, rng)
         noise = random.normal(size, depth, *self.sights.latents.shape[1:])
         drawn = self.play(first, noise, 2).latents

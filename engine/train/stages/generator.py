@@ -77,9 +77,9 @@ class GeneratorStage:
         """Squared error of the clean latents, weighed towards low noise; see `noise_levels`."""
         options = self.options
         random = Randomness(options.seed, step, rank, 0, self.device)
-        own = self.player is not None and step >= OWN_FRAMES_FROM and random.chance() < options.own_frames
         counts: Tensor | None = None  # tokens that are learnt from, all by default
-        if own and self.player is not None:
+        drawable = self.player is not None and self.player.longest > 1 and step >= OWN_FRAMES_FROM
+        if drawable and self.player is not None and random.chance() < options.own_frames:
             rng = np.random.default_rng([options.seed, step, rank, 17])
             clip, counts = self.player.own_sights(random, rng, options.batch, OWN_FRAMES_DEEP)
         else:

@@ -193,7 +193,7 @@ class World:
             pose = self._navigator.registered(self.history, latents, actions[:, i])
             if poses is not None:
                 pose = self.origins.relative(poses[:, i], pose, only)
-            self.history.append(Frame(latents, acted, pose, self.history.sights(pose)), only)
+            self.history.append(Frame(latents, acted, pose), only)
         chosen = slice(None) if only is None else np.asarray(only, bool)
         self.frame = self.frame.copy()
         self.frame[chosen] = frames[chosen, -1]

@@ -26,7 +26,7 @@ def load_poses(data: Path, split: str, geometry: Geometry) -> np.ndarray:
         placed = in_steps(poses, geometry)
         begins = np.diff(episode, prepend=episode[:1] - 1) != 0
         first = np.flatnonzero(begins)[np.cumsum(begins) - 1]  # of each frame, its episode's first
-        found.append(seen_from(placed[first], placed))
+        found.append(odometry.seen_from(placed[first], placed))
     poses = np.concatenate(found)
     if not poses.any():
         raise UserError(f"{data}: the source told no poses; [geometry] needs a source that does")
@@ -36,13 +36,6 @@ def load_poses(data: Path, split: str, geometry: Geometry) -> np.ndarray:
 def in_steps(poses: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Poses (..., 4) as sources tell them -> (..., 3): x, y in steps, heading in radians."""
     return np.stack((poses[..., 0] / geometry.step, poses[..., 1] / geometry.step, np.radians(poses[..., 3])), -1)
-
-
-def seen_from(origin: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Poses (..., 3) as they are from others (..., 3), which become the origin and heading 0."""
-    dx, dy = poses[..., 0] - origin[..., 0], poses[..., 1] - origin[..., 1]
-    cos, sin = np.cos(origin[..., 2]), np.sin(origin[..., 2])
-    return np.stack((dx * cos + dy * sin, dy * cos - dx * sin, poses[..., 2] - origin[..., 2]), -1)
 
 
 def load_steps(data: Path, split: str, geometry: Geometry) -> np.ndarray:

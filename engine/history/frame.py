@@ -16,7 +16,8 @@ from engine.model.layers import Attend
 class Frame:
     """A frame of B worlds: latents float32 (B, N, C), action (B, A), and pose float64 (B, 3), where it is seen from.
 
-    sights: float32 (B, N, C + 2), what was known of what it shows; None where the generator takes no sights.
+    sights: float32 (B, N, C + 2), what was known of what it shows; None where the generator takes none, or before
+    anybody asked.
     """
 
     latents: Tensor

@@ -7,6 +7,7 @@ storage, recall and places. Who draws frames knows none of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -132,7 +133,8 @@ class History:
         keys: list[Tensor] = []
         values: list[Tensor] = []
         if self.config.window or outputs is not None:
-            keys, values = clean_pass(self.generator, frame, self.attend, outputs)
+            seen = frame if frame.sights is not None else replace(frame, sights=self.sights(frame.pose))
+            keys, values = clean_pass(self.generator, seen, self.attend, outputs)
         self.keep(frame, keys, values, only)
         self.make_ready()
 

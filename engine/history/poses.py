@@ -110,17 +110,10 @@ class Origins:
         if only is not None:
             new &= np.asarray(only, bool)
         self.at = np.where(new[:, None], _origin(told, pose), self.at)
-        found = _seen_from(self.at, told)
+        found = odometry.seen_from(self.at, told)
         if self.tiles:
             found = np.rint(found * (1.0, 1.0, 0.0)) + 0.0
         return np.where(np.isnan(self.at), pose, found)
-
-
-def _seen_from(origin: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """True poses (B, 3) as they are from others (B, 3)."""
-    dx, dy = told[:, 0] - origin[:, 0], told[:, 1] - origin[:, 1]
-    cos, sin = np.cos(origin[:, 2]), np.sin(origin[:, 2])
-    return np.stack((dx * cos + dy * sin, dy * cos - dx * sin, told[:, 2] - origin[:, 2]), -1)
 
 
 def _origin(told: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -100,3 +100,10 @@ def pose_angles(pose: Tensor, columns: Tensor, head_dim: int, fov: float) -> Ten
     place = (pose[..., :2, None] * wave).flatten(-2)  # (B, F, 2 * lengths)
     angles = torch.cat((bearing[..., None] * harmonic, place[..., None, :].expand(*bearing.shape, -1)), -1)
     return (angles % (2 * math.pi)).float()
+
+
+def seen_from(origin: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """Poses (..., 3) as they are from others (..., 3), which become the origin and heading 0."""
+    dx, dy = poses[..., 0] - origin[..., 0], poses[..., 1] - origin[..., 1]
+    cos, sin = np.cos(origin[..., 2]), np.sin(origin[..., 2])
+    return np.stack((dx * cos + dy * sin, dy * cos - dx * sin, poses[..., 2] - origin[..., 2]), -1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from engine.data.clips import ClipSampler
+from engine.data.clips import ClipSampler, clip_of
 from engine.data.sights import Sights
 from engine.model.generator import Clip, Generator, alone
 from engine.model.sampler import denoising_step_list, sample
@@ -79,15 +79,13 @@ class PlacedPlayer:
         noise = random.normal(size, depth, *self.sights.latents.shape[1:])
         drawn = self.play(first, noise, 2).latents
         last = first + depth
-        own, real = self.sights.of(last, drawn, first), self.sights.of(last)
-        data = self.sampler.data
-        latents, actions = data.latents[last][:, None].float(), data.actions[last][:, None].float()
-        position = torch.zeros(size, 1, dtype=torch.int64, device=first.device)
-        pose = torch.zeros(size, 1, 3, dtype=torch.float64, device=first.device)  # as clips of real frames have them
-        clip = Clip(latents, actions, position, pose, 0, own[:, None])
-        c = latents.shape[-1]
-        apart = (own[..., :c] - real[..., :c]).square().mean(-1).sqrt()
-        return clip, (apart < MENDED).float()
+        own, index = self.sights.of(last, drawn, first), last.cpu().numpy()
+        clip = clip_of(self.sampler.data, self.sampler.pose, index[:, None], index, 0, 0)
+        clip = clip.each(lambda x: x.to(own.device))
+        assert clip.sights is not None
+        c = drawn.shape[-1]
+        apart = (own - clip.sights[:, 0])[..., :c].square().mean(-1).sqrt()
+        return replace(clip, sights=own[:, None]), (apart < MENDED).float()
 
     def cast(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Weights in the dtype of the passes."""

@@ -20,10 +20,10 @@ from torch import Tensor
 from engine import runtime
 from engine.config import WorldConfig, load_world
 from engine.measures import mean_psnr, sharpness
-from engine.model.sampler import denoising_step_list
 from engine.pictures import save_grid
 from engine.train.contexts import Contexts
 from engine.train.export import Exporter, Parts, done
+from engine.train.jumps import drawn_jumps
 from engine.train.loop import run_leg
 from engine.train.material import Material, first_generator, trained_before, trained_weights
 from engine.train.memory_weights import MemoryWeights
@@ -92,20 +92,12 @@ class DistillStage:
         clip = replace(played.clip, latents=torch.cat((old, played.frames), 1))
         noise = random.normal(*played.frames.shape)
         frames, paths = self.teacher_player.roll_out(clip, known, noise, options.teacher_steps, extra)
-        levels = torch.tensor(
-            [*denoising_step_list(options.play_steps, options.timestep_shift), 0.0], device=self.device
-        )
-        stops = paths[:: options.teacher_steps // options.play_steps, :, known:]  # the path at the student's levels
-        which = random.integers(options.play_steps, *stops.shape[1:3])
-        here, there = (pick(stops, which + i) for i in (0, 1))
-        level, following = levels[which], levels[which + 1]
-        share = (following / level)[..., None, None]
-        target = (there - share * here) / (1 - share)  # the clean latent that leads from here to there
+        here, level, target = drawn_jumps(paths[:, :, known:], options.play_steps, options.timestep_shift, random)
         context = torch.cat((old, frames), 1)
         clean = torch.zeros(context.shape[:2], device=self.device)
         drawn = self.predict(clip, context, clean, here, level, extra, compiled=False)
         error = (drawn - target).square().mean()
-        self.state["frames"] += which.numel() * self.processes
+        self.state["frames"] += level.numel() * self.processes
         return error, {"error": float(error.detach())}
 
     def after_step(self, step: int) -> None:
@@ -155,12 +147,6 @@ class DistillStage:
             "memory": (self.memory.shape_to_export(self.state["budget"]), self.memory.own),
         }
         self.exporter.write(parts, [*self.state["before"], done(self.name, step, self.state)])
-
-
-def pick(stops: Tensor, which: Tensor) -> Tensor:
-    """From stops (K, B, L, N, C), of each frame the one that `which` (B, L) says: (B, L, N, C)."""
-    index = which[None, :, :, None, None].expand(1, *stops.shape[1:])
-    return stops.gather(0, index)[0]
 
 
 def run(options: DistillOptions) -> None:

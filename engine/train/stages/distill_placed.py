@@ -17,9 +17,9 @@ from torch import Tensor
 from engine import runtime
 from engine.config import WorldConfig
 from engine.measures import mean_psnr, sharpness
-from engine.model.sampler import denoising_step_list
 from engine.pictures import save_grid
 from engine.train.export import Exporter, Parts, done
+from engine.train.jumps import drawn_jumps
 from engine.train.material import Material, first_generator, trained_before, trained_weights
 from engine.train.optimizers import muon_and_adamw
 from engine.train.options import DistillOptions, chosen
@@ -79,16 +79,7 @@ class DistillPlacedStage:
         sights, action, noise = played.sights.flatten(0, 1), played.actions.flatten(0, 1), noise.flatten(0, 1)
         teacher = player.cast(dict(self.teacher.named_parameters()))
         path = torch.stack(player.path(teacher, noise, sights, action, options.teacher_steps))
-        stops = path[:: options.teacher_steps // options.play_steps]  # the path at the student's levels
-        levels = torch.tensor(
-            [*denoising_step_list(options.play_steps, options.timestep_shift), 0.0], device=self.device
-        )
-        which = random.integers(options.play_steps, len(noise))
-        frames = torch.arange(len(noise), device=self.device)
-        here, there = stops[which, frames], stops[which + 1, frames]
-        level, following = levels[which], levels[which + 1]
-        share = (following / level)[:, None, None]
-        target = (there - share * here) / (1 - share)  # the clean latent that leads from here to there
+        here, level, target = drawn_jumps(path, options.play_steps, options.timestep_shift, random)
         own = {name: p.to(player.dtype) for name, p in self.trained["generator"].items()}
         drawn = player.predict(own, here, level, sights, action)
         error = (drawn - target).square().mean()

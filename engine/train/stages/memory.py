@@ -16,7 +16,7 @@ from torch import Tensor
 from engine import runtime
 from engine.config import Geometry, WorldConfig
 from engine.data.clips import read_shard, shard_paths
-from engine.data.poses import in_steps, seen_from
+from engine.data.poses import in_steps
 from engine.errors import UserError
 from engine.measures import mean_psnr
 from engine.model import odometry
@@ -159,7 +159,7 @@ def block_poses(actions: Tensor, motion: odometry.Motion, told: Tensor, geometry
     shape = actions.shape[:2]
     if geometry is not None:
         poses = in_steps(told.double().numpy(), geometry)
-        return torch.from_numpy(seen_from(poses[:, :1], poses))
+        return torch.from_numpy(odometry.seen_from(poses[:, :1], poses))
     if not motion:
         return torch.zeros(*shape, 3, dtype=torch.float64)
     flat = actions.flatten(0, 1).cpu().numpy()
